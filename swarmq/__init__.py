@@ -1,0 +1,1 @@
+"""swarmq: one large task, many agents, one merged branch."""

@@ -1,0 +1,1 @@
+"""The agent loop: context, tools, transcript codec."""

@@ -1,0 +1,1 @@
+"""What an agent can do in its worktree, one module per family."""

@@ -1,0 +1,1 @@
+"""A small repository with real defects, and the script that mends it."""

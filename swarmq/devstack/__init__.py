@@ -1,0 +1,1 @@
+"""The embedded stack: Valkey, workers and beat under one supervisor."""

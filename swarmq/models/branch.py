@@ -1,0 +1,95 @@
+"""A branch: one execution of one subtask, and the outcome it ends with."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from swarmq.models.base import SCHEMA_VERSION, Record
+from swarmq.models.messages import Usage
+from swarmq.models.plan import Kind
+
+
+class BranchState(StrEnum):
+    """Where a branch's record stands. ``waiting`` branches have no message yet."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+
+
+class Exit(StrEnum):
+    """The one named way in which a branch ended."""
+
+    COMPLETED = "completed"
+    MAX_STEPS = "max_steps"
+    TIMED_OUT = "timed_out"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+class BranchSpec(Record):
+    """The part of a branch that never changes. ``id`` is the subtask's, with ``.N`` from the second try on."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    swarm_id: str
+    id: str
+    subtask_id: str
+    stage: int
+    kind: Kind
+    base_commit: str | None = Field(None, description="What the worktree starts from; None without a repository.")
+    celery_task_id: str
+
+
+class Outcome(Record):
+    """What a branch ends with. ``fault`` tells an agent's failure from one of the infrastructure."""
+
+    exit: Exit
+    text: str = ""
+    error: str | None = None
+    fault: Literal["agent", "infrastructure"] | None = None
+    steps: int = 0
+    tool_calls: int = 0
+    retries: int = 0
+    usage: Usage = Usage()
+    duration_seconds: float = 0.0
+    commit: str | None = Field(None, description="The finished commit, for edit branches that succeeded.")
+    checkpoint: str | None = Field(None, description="The last checkpoint commit of a branch that did not.")
+    files: tuple[str, ...] = ()
+    worktree: str | None = Field(None, description="A worktree that was kept for looking at.")
+    cached_from: str | None = Field(None, description="swarm/branch whose result the cache gave.")
+    limit: str | None = Field(None, description="The option whose limit ended the branch.")
+
+    @property
+    def success(self) -> bool:
+        return self.exit is Exit.COMPLETED
+
+
+class Observation(Record):
+    """What a running branch tells with each heartbeat."""
+
+    at: float
+    steps: int = 0
+    tokens: int = 0
+    doing: str = ""
+
+
+class BranchRecord(Record):
+    """A branch as the store knows it. Times are Unix seconds by the clock of Redis, 0 where not yet."""
+
+    spec: BranchSpec
+    state: BranchState
+    token: int = 0
+    deliveries: int = 0
+    lease_until: float = 0.0
+    queued_at: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    worker: str = ""
+    cancel_reason: str | None = None
+    observation: Observation | None = None
+    outcome: Outcome | None = None

@@ -1,0 +1,77 @@
+"""SwarmOptions: what a producer may choose for one swarm, with ranges, defaults (S9) and units."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from swarmq.errors import OptionError
+from swarmq.models.base import Record
+
+
+class Strategy(StrEnum):
+    """How the model is asked to split the task; ``none`` makes a single subtask of it."""
+
+    AUTOMATIC = "automatic"
+    BY_DOMAIN = "by_domain"
+    BY_DATA = "by_data"
+    BY_STAGE = "by_stage"
+    NONE = "none"
+
+
+class SwarmOptions(Record):
+    """Options of one swarm. Unknown or out-of-range fields are refused with the field's name."""
+
+    model: str | None = Field(None, description="Model of the branches, such as openai:NAME; default from the settings.")
+    planner_model: str | None = Field(None, description="Model that writes the plan and the synthesis; default: model.")
+    strategy: Strategy = Field(Strategy.AUTOMATIC, description="How the task is split.")
+    max_subtasks: int = Field(100, ge=1, le=1000, description="Most subtasks a plan may have.")
+    max_subagents: int = Field(100, ge=1, le=10_000, description="Most branches of the swarm that run at once.")
+    max_steps_per_subagent: int = Field(100, ge=1, le=10_000, description="Most steps of one branch.")
+    max_total_steps: int = Field(1500, ge=1, le=1_000_000, description="Most steps of the whole swarm.")
+    subagent_timeout_seconds: float = Field(3600, gt=0, le=604_800, description="Most time one branch may run.")
+    step_timeout_seconds: float = Field(600, gt=0, le=86_400, description="Most time without a finished step.")
+    model_call_timeout_seconds: float = Field(120, gt=0, le=3600, description="Most time of one model call.")
+    max_retries: int = Field(3, ge=0, le=20, description="Retries of one model call for what may pass later.")
+    max_deliveries: int = Field(5, ge=1, le=100, description="Lease expiries after which a branch is given up.")
+    max_output_tokens: int = Field(8192, ge=1, le=1_000_000, description="Most tokens of one model answer.")
+    temperature: float | None = Field(None, ge=0, le=2, description="Sent only where set: some models refuse it.")
+    on_failure: Literal["continue", "stop"] = Field("continue", description="What a failed subtask does to the rest.")
+    synthesize: bool = Field(False, description="Ask the model for one final answer over all results.")
+    auto_merge: bool = Field(True, description="Merge finished branches; false leaves the work branches alone.")
+    allow_dirty: bool = Field(False, description="Accept a checkout with uncommitted changes (they are not seen).")
+    setup: str | None = Field(None, description="Command that makes a new worktree ready, such as 'uv sync'.")
+    setup_timeout_seconds: float = Field(600, gt=0, le=86_400, description="Most time the setup command may take.")
+    copy_globs: tuple[str, ...] = Field((), description="Globs of ignored files copied into each worktree.")
+    env: dict[str, str] = Field(default_factory=dict, description="Variables added to the agents' shells.")
+    cache: Literal["use", "bypass"] = Field("use", description="Whether results of equal earlier work are used.")
+    keep_failed_hours: float = Field(72, ge=0, le=8760, description="How long worktrees of failed branches stay.")
+    keep_days: float = Field(7, gt=0, le=3650, description="How long records stay after the end of the swarm.")
+    idempotency_key: str | None = Field(None, min_length=1, max_length=200, description="Same key, same swarm.")
+
+    @field_validator("copy_globs")
+    @classmethod
+    def _inside(cls, globs: tuple[str, ...]) -> tuple[str, ...]:
+        for glob in globs:
+            if glob.startswith("/") or ".." in glob.split("/"):
+                raise ValueError(f"{glob!r} leads out of the repository")
+        return globs
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> SwarmOptions:
+        """Build options from plain values; raises OptionError that names the first wrong field."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise OptionError(describe(error)) from None
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem of a validation error as ``field: what is wrong``."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "value"
+    if first["type"] == "extra_forbidden":
+        return f"{field}: no such field"
+    return f"{field}: {first['msg'].removeprefix('Value error, ')} (got {str(first['input'])[:80]!r})"

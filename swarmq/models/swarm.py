@@ -1,0 +1,187 @@
+"""A swarm: one submitted task, its results and its figures."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import Field
+
+from swarmq.models.base import SCHEMA_VERSION, Record
+from swarmq.models.messages import Usage
+from swarmq.models.options import SwarmOptions
+from swarmq.models.plan import Kind, Plan
+
+
+class SwarmState(StrEnum):
+    """Where a swarm stands; the last four are final."""
+
+    SUBMITTED = "submitted"
+    PLANNING = "planning"
+    RUNNING = "running"
+    FINISHING = "finishing"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self in _FINAL
+
+
+_FINAL = {SwarmState.SUCCEEDED, SwarmState.PARTIAL, SwarmState.FAILED, SwarmState.CANCELLED}
+
+
+class SubtaskStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    BLOCKED = "blocked"
+    CONFLICT = "conflict"
+
+
+class SwarmSpec(Record):
+    """The part of a swarm that never changes. ``repo`` is an absolute path; None for a task without files."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str
+    task: str
+    context: str = Field("", description="A previous value of the producer's canvas, as text.")
+    options: SwarmOptions
+    repo: str | None = None
+    base_commit: str | None = None
+    base_branch: str | None = Field(None, description="The branch that was checked out; None when detached.")
+    plan: Plan | None = Field(None, description="A plan given by the producer.")
+    created_at: float
+    celery_task_id: str = Field("", description="The id of the producer's swarmq.swarm message.")
+
+
+class MergeReport(Record):
+    """What merging a branch did. ``diffs`` holds, for a conflict, both sides' diffs per file."""
+
+    status: Literal["merged", "empty", "conflict", "unmerged"]
+    commit: str | None = None
+    files: tuple[str, ...] = ()
+    insertions: int = 0
+    deletions: int = 0
+    conflicts: tuple[str, ...] = ()
+    diffs: dict[str, tuple[str, str]] = Field(default_factory=dict, description="file -> (integrated, branch).")
+
+
+class SubtaskResult(Record):
+    """What became of a subtask."""
+
+    subtask_id: str
+    name: str
+    stage: int
+    kind: Kind
+    status: SubtaskStatus
+    branch_id: str | None = None
+    text: str = ""
+    error: str | None = None
+    fault: Literal["agent", "infrastructure"] | None = None
+    steps: int = 0
+    tool_calls: int = 0
+    retries: int = 0
+    usage: Usage = Usage()
+    duration_seconds: float = 0.0
+    merge: MergeReport | None = None
+    worktree: str | None = None
+    cached: bool = False
+    limit: str | None = None
+
+    @property
+    def success(self) -> bool:
+        return self.status is SubtaskStatus.SUCCEEDED
+
+
+class StageStats(Record):
+    stage: int
+    subagents: int
+    max_steps: int
+    total_steps: int
+    seconds: float
+
+
+class SwarmStats(Record):
+    """Figures of a finished swarm (S3)."""
+
+    stages: tuple[StageStats, ...] = ()
+    critical_path_steps: int = 0
+    total_steps: int = 0
+    tool_calls: int = 0
+    wall_seconds: float = 0.0
+    sequential_seconds: float = 0.0
+    speedup: float = 0.0
+    usage: Usage = Usage()
+    cache_hits: int = 0
+    cache_misses: int = 0
+    retries: int = 0
+    rate_limit_wait_seconds: float = 0.0
+    lost_leases: int = 0
+
+
+class SwarmResult(Record):
+    """The end of a swarm. ``branch`` is the result branch in the user's repository, ``commit`` its tip."""
+
+    id: str
+    state: SwarmState
+    report: str
+    error: str | None = None
+    limit: str | None = None
+    subtasks: tuple[SubtaskResult, ...] = ()
+    stats: SwarmStats = SwarmStats()
+    branch: str | None = None
+    commit: str | None = None
+    answer: str | None = Field(None, description="The synthesis over all results, where asked for.")
+
+    @property
+    def success(self) -> bool:
+        return self.state is SwarmState.SUCCEEDED
+
+    def compact(self) -> dict[str, Any]:
+        """The value that a producer's canvas gets: small; the rest is read through the client."""
+        return {
+            "id": self.id,
+            "success": self.success,
+            "state": self.state.value,
+            "report": self.answer or self.report[:10_000],
+            "branch": self.branch,
+            "commit": self.commit,
+        }
+
+
+class SwarmRecord(Record):
+    """A swarm as the store knows it. ``canvas`` is what the producer's message asked to be called afterwards."""
+
+    spec: SwarmSpec
+    state: SwarmState
+    plan: Plan | None = None
+    stage: int = -1
+    cancel_reason: str | None = None
+    canvas: dict[str, Any] | None = None
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    results: dict[str, SubtaskResult] = Field(default_factory=dict)
+    result: SwarmResult | None = None
+    error: str | None = None
+
+
+class SwarmStatus(Record):
+    """A short, cheap view for lists and polling."""
+
+    id: str
+    state: SwarmState
+    task: str
+    stage: int
+    stages: int
+    subtasks: dict[str, int] = Field(default_factory=dict, description="status -> count")
+    steps: int = 0
+    tokens: int = 0
+    created_at: float
+    finished_at: float = 0.0
+    branch: str | None = None

@@ -1,0 +1,1 @@
+"""Redis as the truth: records, leases, transcripts, events, results. The only importer of redis besides devstack."""

@@ -1,0 +1,1 @@
+"""For tests of swarmq and of what is built on it: a model server that follows a script."""
