@@ -24,7 +24,9 @@ class Strategy(StrEnum):
 class SwarmOptions(Record):
     """Options of one swarm. Unknown or out-of-range fields are refused with the field's name."""
 
-    model: str | None = Field(None, description="Model of the branches, such as openai:NAME; default from the settings.")
+    model: str | None = Field(
+        None, description="Model of the branches, such as openai:NAME; default from the settings."
+    )
     planner_model: str | None = Field(None, description="Model that writes the plan and the synthesis; default: model.")
     strategy: Strategy = Field(Strategy.AUTOMATIC, description="How the task is split.")
     max_subtasks: int = Field(100, ge=1, le=1000, description="Most subtasks a plan may have.")
@@ -69,9 +71,13 @@ class SwarmOptions(Record):
 
 
 def describe(error: ValidationError) -> str:
-    """The first problem of a validation error as ``field: what is wrong``."""
+    """The first problem of a validation error as ``field: what is wrong``; whole records are never shown."""
     first = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "value"
+    field = ".".join(str(part) for part in first["loc"])
+    what = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return f"{field}: no such field"
-    return f"{field}: {first['msg'].removeprefix('Value error, ')} (got {str(first['input'])[:80]!r})"
+    if not field:
+        return what
+    shown = f" (got {first['input']!r:.80})" if isinstance(first["input"], str | int | float | bool | None) else ""
+    return f"{field}: {what}{shown}"

@@ -1,0 +1,193 @@
+"""All settings, read in one place.
+
+Precedence: arguments > ``SWARMQ_*`` variables > ``.env`` > ``./swarmq.toml`` > ``[tool.swarmq]`` of
+``./pyproject.toml`` > the user's file > defaults. ``origins()`` tells which of these each value came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    PyprojectTomlConfigSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from swarmq.errors import EnvironmentFault, OptionError
+from swarmq.models.options import describe
+
+PREFIX = "SWARMQ_"
+
+
+class EndpointSettings(BaseModel):
+    """A model server: ``[endpoints.NAME]`` in a file, ``SWARMQ_ENDPOINTS__NAME__BASE_URL`` as a variable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dialect: Literal["openai", "anthropic"] = "openai"
+    base_url: str = Field(pattern=r"^https?://", description="Up to, and without, /chat/completions or /v1/messages.")
+    api_key_env: str | None = Field(None, description="Name of the variable that holds the key; None: no key is sent.")
+    context_window_tokens: int | None = Field(None, gt=1000, description="Window of the endpoint's models.")
+    max_tokens_parameter: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
+    headers: dict[str, str] = Field(default_factory=dict, description="Sent with each request; not for secrets.")
+
+
+BUILT_IN_ENDPOINTS = {
+    "openai": EndpointSettings(
+        base_url="https://api.openai.com/v1",
+        api_key_env="OPENAI_API_KEY",
+        max_tokens_parameter="max_completion_tokens",
+    ),
+    "anthropic": EndpointSettings(
+        dialect="anthropic", base_url="https://api.anthropic.com", api_key_env="ANTHROPIC_API_KEY"
+    ),
+}
+
+
+def user_file() -> Path:
+    """The user's settings file; it need not exist."""
+    return platformdirs.user_config_path("swarmq") / "config.toml"
+
+
+def _default_runtime_dir() -> Path:
+    """A short private directory for sockets (a socket's path must stay under 104 bytes)."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and len(base) < 60 and Path(base).is_dir():
+        return Path(base) / "swarmq"
+    home = hashlib.sha256(str(Path.home()).encode()).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"swarmq-{os.getuid()}-{home}"
+
+
+class Settings(BaseSettings):
+    """What an installation may choose. Times are seconds, sizes are in the field's unit."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        frozen=True,
+        extra="forbid",
+        dotenv_filtering="match_prefix",
+    )
+
+    redis_url: SecretStr | None = Field(None, description="Redis for broker, results and records; unset: embedded.")
+    redis_url_file: Path | None = Field(None, description="File that holds redis_url, so that no variable has to.")
+    state_dir: Path = Field(
+        default_factory=lambda: platformdirs.user_state_path("swarmq"), description="Clones, worktrees, outputs, logs."
+    )
+    runtime_dir: Path = Field(default_factory=_default_runtime_dir, description="Sockets and pid files; private.")
+    model: str | None = Field(None, description="Model where a swarm names none, such as anthropic:NAME.")
+    endpoints: dict[str, EndpointSettings] = Field(default_factory=dict, description="Model servers by name.")
+
+    lease_seconds: float = Field(30, gt=0, description="A branch whose holder is silent this long is given away.")
+    heartbeat_seconds: float = Field(5, gt=0, description="How often a holder renews its lease and reports.")
+    reconcile_seconds: float = Field(10, gt=0, description="How often beat looks for what stands still.")
+    queue_patience_seconds: float = Field(30, gt=0, description="A message unclaimed this long is sent again.")
+    gc_seconds: float = Field(3600, gt=0, description="How often beat removes what is past its time.")
+    visibility_timeout_seconds: int = Field(300, ge=1, description="Redis transport: unacked messages come back.")
+    redis_retry_seconds: float = Field(60, ge=0, description="How long a command is retried through an outage.")
+    redis_max_connections: int = Field(32, ge=2, le=10_000, description="Connections to Redis per process.")
+
+    agents_concurrency: int = Field(200, ge=1, le=10_000, description="Branches that one agents worker runs at once.")
+    control_concurrency: int = Field(16, ge=1, le=1000, description="Tasks of one control worker at once.")
+    integrate_concurrency: int = Field(4, ge=1, le=100, description="Merging tasks of one integrate worker at once.")
+    calls_per_worker: int = Field(200, ge=1, le=10_000, description="Model calls in flight per endpoint and worker.")
+    blocking_threads: int = Field(8, ge=1, le=256, description="Threads for git, file scans and large outputs.")
+    shutdown_seconds: float = Field(20, gt=0, description="Most time a stopping worker gives its branches.")
+
+    stack_idle_seconds: float = Field(900, gt=0, description="The embedded stack stops after this long without work.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    @model_validator(mode="after")
+    def _lease_outlives_heartbeats(self) -> Settings:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("heartbeat_seconds must be at most half of lease_seconds")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, *(source for _, source in _sources(settings_cls)))
+
+    def endpoint(self, name: str) -> EndpointSettings | None:
+        """The endpoint of that name: the user's own first, then the built-in ones."""
+        return self.endpoints.get(name) or BUILT_IN_ENDPOINTS.get(name)
+
+    def endpoint_names(self) -> list[str]:
+        return sorted({*self.endpoints, *BUILT_IN_ENDPOINTS})
+
+    def secret(self, variable: str) -> str | None:
+        """The value of a key variable of this process; None where it is unset or empty."""
+        return os.environ.get(variable) or None
+
+    def broker(self) -> str | None:
+        """The Redis URL, from ``redis_url`` or the file that holds it; None means the embedded stack."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        if self.redis_url_file is None:
+            return None
+        try:
+            return self.redis_url_file.read_text().strip()
+        except OSError as error:
+            raise EnvironmentFault(f"redis_url_file {self.redis_url_file}: {error.strerror}") from None
+
+
+def _sources(settings_cls: type[BaseSettings]) -> list[tuple[str, PydanticBaseSettingsSource]]:
+    """All sources behind the arguments, strongest first, each with the name that ``config show`` prints."""
+    return [
+        ("environment", EnvSettingsSource(settings_cls)),
+        (".env", DotEnvSettingsSource(settings_cls)),
+        ("swarmq.toml", TomlConfigSettingsSource(settings_cls, Path("swarmq.toml"))),
+        ("pyproject.toml", _ToolTable(settings_cls, Path("pyproject.toml"))),
+        (str(user_file()), TomlConfigSettingsSource(settings_cls, user_file())),
+    ]
+
+
+class _ToolTable(PyprojectTomlConfigSettingsSource):
+    """``[tool.swarmq]`` of the pyproject.toml in this directory, never of one further up."""
+
+    def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
+        self.toml_table_header = ("tool", "swarmq")
+        self.toml_file_path = path
+        self.toml_data = self._read_files(path)
+        for key in self.toml_table_header:
+            self.toml_data = self.toml_data.get(key, {})
+        super(TomlConfigSettingsSource, self).__init__(settings_cls, self.toml_data)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read all sources; raises OptionError that names the wrong field."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise OptionError(f"settings: {describe(error)}") from None
+    except (OSError, ValueError) as error:
+        raise OptionError(f"settings: {error}") from None
+
+
+def origins() -> dict[str, str]:
+    """For each field the name of the source that its value came from."""
+    found = dict.fromkeys(Settings.model_fields, "default")
+    for name, source in reversed(_sources(Settings)):
+        for field in source():
+            if field in found:
+                found[field] = name
+    return found
