@@ -1,0 +1,46 @@
+"""A transcript: the append-only record of a branch's conversation, from which it resumes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import orjson
+from pydantic import Field, ValidationError
+
+from swarmq.errors import SchemaError
+from swarmq.models.base import SCHEMA_VERSION, Record
+from swarmq.models.messages import FinishReason, Message, Usage
+
+
+class Entry(Record):
+    """One message. ``at`` is Unix seconds; ``step`` counts model answers, 0 before the first."""
+
+    v: Literal[1] = SCHEMA_VERSION
+    step: int = Field(ge=0)
+    at: float
+    message: Message
+    usage: Usage | None = Field(None, description="Of an assistant message: what its model call used.")
+    seconds: float = Field(0.0, description="What the model call or the tool calls took, without waits for retries.")
+    finish: FinishReason | None = Field(None, description="Of an assistant message: why the model stopped.")
+
+    def encode(self) -> bytes:
+        return self.model_dump_json(exclude_none=True).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes, index: int) -> Entry:
+        """The entry at ``index``. SchemaError names it where its version is unknown or it does not parse."""
+        try:
+            return cls.model_validate_json(raw)
+        except ValidationError as error:
+            raise SchemaError(f"transcript entry {index}: {_what_is_wrong(raw, error)}") from None
+
+
+def _what_is_wrong(raw: bytes, error: ValidationError) -> str:
+    try:
+        version = orjson.loads(raw).get("v")
+    except (orjson.JSONDecodeError, AttributeError):
+        return "it is not a JSON object"
+    if version != SCHEMA_VERSION:
+        return f"schema version {version!r}, this swarmq knows {SCHEMA_VERSION}; update swarmq"
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
