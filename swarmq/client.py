@@ -1,0 +1,333 @@
+"""The producer's side: submit a task, follow it, fetch what it brought back.
+
+``AsyncClient`` is the implementation; ``Client`` runs the same methods on a background loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+from swarmq.background import BackgroundLoop
+from swarmq.errors import NotFoundError, UsageError
+from swarmq.fleet.accept import Submission, checked_spec, swarm_id_for
+from swarmq.fleet.build import build_app
+from swarmq.fleet.dispatch import Dispatcher
+from swarmq.fleet.ending import cancel_branch, cancel_swarm
+from swarmq.fleet.gc import collect_garbage
+from swarmq.models.branch import BranchRecord
+from swarmq.models.events import Event, EventType
+from swarmq.models.plan import Plan
+from swarmq.models.swarm import SwarmRecord, SwarmResult, SwarmSpec, SwarmState, SwarmStatus
+from swarmq.settings import Settings, load_settings
+from swarmq.store.connection import Gate
+from swarmq.store.shared import SharedResult
+from swarmq.store.store import Store
+from swarmq.store.transcripts import Entry
+from swarmq.workspace.publishing import fast_forward
+from swarmq.workspace.swarm_repository import SwarmRepository
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AsyncSwarmHandle:
+    """One swarm. Holds no state of its own: every call reads the records."""
+
+    def __init__(self, client: AsyncClient, swarm_id: str) -> None:
+        self._client = client
+        self.id = swarm_id
+
+    async def record(self) -> SwarmRecord:
+        """Everything the store knows of the swarm."""
+        return await self._client.store.swarms.load(self.id)
+
+    async def status(self) -> SwarmStatus:
+        """A short, cheap view."""
+        return await self._client.store.swarms.status(self.id)
+
+    async def result(self, timeout: float | None = None) -> SwarmResult:
+        """Wait for the end. TimeoutError after ``timeout`` seconds; the swarm goes on."""
+        async with asyncio.timeout(timeout):
+            async for event in self._client.store.events.follow(self.id):
+                if event.type is EventType.SWARM_FINISHED:
+                    break
+        result = (await self.record()).result
+        if result is None:
+            raise NotFoundError(f"swarm {self.id} ended, but its result is gone (keep_days is over)")
+        return result
+
+    def events(self, after: str = "0") -> AsyncIterator[Event]:
+        """A live iterator from that event id on (exclusive); it ends with the swarm."""
+        return self._client.store.events.follow(self.id, after)
+
+    async def cancel(self, reason: str = "cancelled by the user", branch: str | None = None) -> bool:
+        """Stop the swarm, or one branch of it. False where it had ended already."""
+        store, dispatch = self._client.store, self._client.dispatch
+        if branch is not None:
+            return await cancel_branch(store, dispatch, self.id, branch, reason)
+        return await cancel_swarm(store, dispatch, self.id, reason)
+
+    async def branches(self) -> list[BranchRecord]:
+        return await self._client.store.branches.load_all(self.id)
+
+    async def transcript(self, branch_id: str) -> list[Entry]:
+        """The conversation of a branch so far. NotFoundError for a branch that does not exist."""
+        await self._client.store.branches.load(self.id, branch_id)
+        return await self._client.store.transcripts.load(self.id, branch_id)
+
+    async def shared(self) -> list[SharedResult]:
+        """What branches published for each other."""
+        return await self._client.store.shared.list(self.id)
+
+    async def diff(self, branch: str | None = None, *, stat: bool = False) -> str:
+        """The change of the swarm, or of one branch, against the commit that it started from."""
+        record = await self.record()
+        repository = self._client.repository(record.spec)
+        base = record.spec.base_commit or ""
+        if branch is None:
+            return await repository.diff(base, await repository.integration_commit(), stat=stat)
+        found = await self._client.store.branches.load(self.id, branch)
+        outcome = found.outcome
+        tip = found.checkpoint if outcome is None else outcome.commit or outcome.checkpoint
+        return await repository.diff(found.spec.base_commit or base, tip or found.spec.base_commit or base, stat=stat)
+
+    async def merge(self, into: str | None = None) -> str:
+        """Fast-forward ``into`` (default: what was checked out at submit) to the result; returns its name."""
+        record = await self.record()
+        if record.result is None:
+            raise UsageError(f"swarm {self.id} has not ended yet; follow it with 'swarmq watch {self.id}'")
+        if record.spec.repo is None or record.result.commit is None:
+            raise UsageError(f"swarm {self.id} has no result branch to merge")
+        target = into or record.spec.base_branch
+        if target is None:
+            raise UsageError("the checkout was detached at submit: name the branch with --into")
+        await fast_forward(Path(record.spec.repo), target, record.result.commit)
+        return target
+
+    async def retry_failed(self) -> AsyncSwarmHandle:
+        """Submit the same plan on the same base again: what succeeded comes from the result cache."""
+        record = await self.record()
+        if not record.state.final:
+            raise UsageError(f"swarm {self.id} is {record.state}: only an ended swarm can be retried")
+        if record.state is SwarmState.SUCCEEDED:
+            raise UsageError(f"swarm {self.id} succeeded: there is nothing to retry")
+        return await self._client.resubmit(record)
+
+
+class AsyncClient:
+    """Talks to Redis directly and to the workers through Celery. Without a URL the embedded stack is used."""
+
+    def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
+        self.settings = settings or load_settings()
+        self._url = url or self.settings.broker()
+        self._store: Store | None = None
+        self._dispatch: Dispatcher | None = None
+
+    async def _connect(self) -> None:
+        if self._store is not None:
+            return
+        if self._url is None:
+            from swarmq.devstack import ensure  # only who uses it pays for it
+
+            self._url = (await asyncio.to_thread(ensure, self.settings)).redis_url
+        settings = self.settings
+        gate = Gate.open(
+            self._url, retry_seconds=settings.redis_retry_seconds, max_connections=settings.redis_max_connections
+        )
+        self._store = Store(gate)
+        self._dispatch = Dispatcher(build_app(settings, self._url))
+
+    async def __aenter__(self) -> Self:
+        await self._connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        if self._store is not None:
+            await self._store.gate.aclose()
+        if self._dispatch is not None:
+            await asyncio.to_thread(self._dispatch.app.close)
+        self._store = self._dispatch = None
+
+    @property
+    def store(self) -> Store:
+        if self._store is None:
+            raise UsageError("the client is not connected: use it in a 'with' block")
+        return self._store
+
+    @property
+    def dispatch(self) -> Dispatcher:
+        if self._dispatch is None:
+            raise UsageError("the client is not connected: use it in a 'with' block")
+        return self._dispatch
+
+    def repository(self, spec: SwarmSpec) -> SwarmRepository:
+        """The swarm's private clone; UsageError for a swarm without files."""
+        if spec.repo is None or spec.base_commit is None:
+            raise UsageError(f"swarm {spec.id} has no repository")
+        return SwarmRepository(self.settings.state_dir, spec.id, Path(spec.repo), spec.base_commit)
+
+    async def submit(
+        self,
+        task: str | Plan,
+        *,
+        repo: str | Path | None = None,
+        plan: Plan | None = None,
+        context: str = "",
+        **options: Any,
+    ) -> AsyncSwarmHandle:
+        """Record the swarm and have it planned. All that is wrong with the request is raised here, nothing started."""
+        if isinstance(task, Plan):
+            plan, task = task, "; ".join(subtask.name for subtask in task.subtasks)
+        task_id = str(uuid.uuid4())
+        submission = Submission(
+            task, context or None, str(repo) if repo else None, plan.model_dump(mode="json") if plan else None, options
+        )
+        spec = await checked_spec(submission, swarm_id_for(task_id), task_id)
+        return await self._start(spec)
+
+    async def resubmit(self, record: SwarmRecord) -> AsyncSwarmHandle:
+        """The same task and plan from the same commit, as a new swarm."""
+        task_id = str(uuid.uuid4())
+        changes = {
+            "id": swarm_id_for(task_id),
+            "celery_task_id": task_id,
+            "plan": record.plan,
+            "options": record.spec.options.model_copy(update={"idempotency_key": None}),
+        }
+        return await self._start(record.spec.model_copy(update=changes))
+
+    async def _start(self, spec: SwarmSpec) -> AsyncSwarmHandle:
+        await self._connect()
+        swarm_id = await self.store.swarms.create(spec)
+        if swarm_id == spec.id:  # else the idempotency key's first swarm, which is under way
+            await self.dispatch.plan(swarm_id)
+        return AsyncSwarmHandle(self, swarm_id)
+
+    async def get(self, swarm_id: str) -> AsyncSwarmHandle:
+        """The swarm of that id, of a unique beginning of it, or the newest one for ``last``."""
+        await self._connect()
+        if swarm_id in ("last", "-"):
+            newest = await self.store.swarms.list(1)
+            if not newest:
+                raise NotFoundError("there is no swarm yet")
+            return AsyncSwarmHandle(self, newest[0].id)
+        return AsyncSwarmHandle(self, await self.store.swarms.resolve(swarm_id))
+
+    async def list(self, limit: int = 50) -> Sequence[SwarmStatus]:
+        """Newest first."""
+        await self._connect()
+        return await self.store.swarms.list(limit)
+
+    async def workers(self) -> Sequence[dict[str, Any]]:
+        await self._connect()
+        return await self.store.workers.list()
+
+    async def cache_stats(self) -> dict[str, int]:
+        await self._connect()
+        return await self.store.cache.stats()
+
+    async def cache_clear(self) -> int:
+        await self._connect()
+        return await self.store.cache.clear()
+
+    async def gc(self, *, dry_run: bool = False) -> Sequence[str]:
+        """Remove what is past its time on this machine; returns a line for each thing."""
+        await self._connect()
+        return await collect_garbage(self.store, self.settings, dry_run=dry_run)
+
+
+def _synced(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Any, P], T]:
+    """The same method for the sync class: runs the async object's one on the client's loop."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        return cast(T, self._background.run(method(self._inner, *args, **kwargs)))
+
+    return call
+
+
+class SwarmHandle:
+    """One swarm, for synchronous code; see AsyncSwarmHandle."""
+
+    def __init__(self, background: BackgroundLoop, inner: AsyncSwarmHandle) -> None:
+        self._background, self._inner = background, inner
+        self.id = inner.id
+
+    record = _synced(AsyncSwarmHandle.record)
+    status = _synced(AsyncSwarmHandle.status)
+    result = _synced(AsyncSwarmHandle.result)
+    cancel = _synced(AsyncSwarmHandle.cancel)
+    branches = _synced(AsyncSwarmHandle.branches)
+    transcript = _synced(AsyncSwarmHandle.transcript)
+    shared = _synced(AsyncSwarmHandle.shared)
+    diff = _synced(AsyncSwarmHandle.diff)
+    merge = _synced(AsyncSwarmHandle.merge)
+
+    def retry_failed(self) -> SwarmHandle:
+        """Submit the same plan on the same base again: what succeeded comes from the result cache."""
+        return SwarmHandle(self._background, self._background.run(self._inner.retry_failed()))
+
+    def events(self, after: str = "0") -> Iterator[Event]:
+        """A live iterator from that event id on (exclusive); it ends with the swarm."""
+        events = self._inner.events(after)
+
+        async def following() -> Event | None:
+            return await anext(events, None)
+
+        while (event := self._background.run(following())) is not None:
+            yield event
+
+
+class Client:
+    """The client for synchronous code; see AsyncClient. Use it in a ``with`` block, or call ``close``."""
+
+    def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
+        self._inner = AsyncClient(url, settings=settings)
+        self._background = BackgroundLoop("swarmq-client")
+
+    list = _synced(AsyncClient.list)
+    workers = _synced(AsyncClient.workers)
+    cache_stats = _synced(AsyncClient.cache_stats)
+    cache_clear = _synced(AsyncClient.cache_clear)
+    gc = _synced(AsyncClient.gc)
+
+    def submit(
+        self,
+        task: str | Plan,
+        *,
+        repo: str | Path | None = None,
+        plan: Plan | None = None,
+        context: str = "",
+        **options: Any,
+    ) -> SwarmHandle:
+        """Record the swarm and have it planned. All that is wrong with the request is raised here, nothing started."""
+        coroutine = self._inner.submit(task, repo=repo, plan=plan, context=context, **options)
+        return SwarmHandle(self._background, self._background.run(coroutine))
+
+    def get(self, swarm_id: str) -> SwarmHandle:
+        """The swarm of that id, of a unique beginning of it, or the newest one for ``last``."""
+        return SwarmHandle(self._background, self._background.run(self._inner.get(swarm_id)))
+
+    def close(self) -> None:
+        if not self._background.loop.is_closed():
+            self._background.run(self._inner.aclose())
+            self._background.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,124 @@
+"""The Celery application: one set of settings, each with its reason (docs/design/celery.md has the measurements)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from celery import Celery
+
+from swarmq.errors import EnvironmentFault
+from swarmq.settings import Settings, load_settings
+
+CONTROL, INTEGRATE, AGENTS = "swarmq.control", "swarmq.integrate", "swarmq.agents"
+QUEUES = {"control": CONTROL, "integrate": INTEGRATE, "agents": AGENTS}
+
+CHORD_EXPIRES_SECONDS = 30 * 24 * 3600
+RESULT_EXPIRES_SECONDS = 24 * 3600
+SOCKET_SECONDS = 10
+"""Half-open connections are noticed after this long (the default never does within minutes)."""
+
+_ROUTES = {
+    "swarmq.swarm": CONTROL,
+    "swarmq.deliver": CONTROL,
+    "swarmq.revoked": CONTROL,
+    "swarmq.start_stage": CONTROL,
+    "swarmq.reconcile": CONTROL,
+    "swarmq.gc": CONTROL,
+    "swarmq.finish_stage": INTEGRATE,
+    "swarmq.finish_swarm": INTEGRATE,
+    "swarmq.plan": AGENTS,
+    "swarmq.run_branch": AGENTS,
+}
+
+
+def celery_url(url: str) -> str:
+    """A Redis URL in kombu's words: sockets are ``redis+socket://`` there and ``unix://`` for redis-py."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    query = parse_qs(parts.query)
+    database = query.get("db", ["0"])[0]
+    password = query.get("password", [unquote(parts.password or "")])[0]
+    login = f":{quote(password, safe='')}@" if password else ""
+    return f"redis+socket://{login}{parts.path}?virtual_host={database}"
+
+
+def make_app(settings: Settings, url: str) -> Celery:
+    """An application on that Redis. Queues of its own; Celery's default queue stays the producer's."""
+    broker = celery_url(url)
+    transport: dict[str, Any] = {
+        "visibility_timeout": settings.visibility_timeout_seconds,
+        "socket_timeout": SOCKET_SECONDS,
+        "socket_connect_timeout": SOCKET_SECONDS,
+        "health_check_interval": SOCKET_SECONDS,
+        "retry_on_timeout": True,
+    }
+    if not broker.startswith("redis+socket"):
+        transport["socket_keepalive"] = True  # raises TypeError on a Unix socket
+    app = Celery("swarmq", broker=broker, backend=broker, set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        task_routes={name: {"queue": queue} for name, queue in _ROUTES.items()},
+        broker_transport_options=transport,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # Redis may be away for longer than any count
+        redis_socket_timeout=SOCKET_SECONDS,
+        redis_socket_connect_timeout=SOCKET_SECONDS,
+        redis_backend_health_check_interval=SOCKET_SECONDS,
+        redis_retry_on_timeout=True,
+        redis_socket_keepalive=not broker.startswith("redis+socket"),
+        result_backend_always_retry=True,  # else a task that ends while Redis is away is recorded as FAILURE
+        result_backend_max_retries=1000,
+        result_backend_thread_safe=True,  # one connection pool, not one per waiting agent
+        result_chord_expires=CHORD_EXPIRES_SECONDS,  # a stage may run for longer than its members' results are kept
+        result_expires=RESULT_EXPIRES_SECONDS,
+        task_acks_late=True,
+        task_acks_on_failure_or_timeout=True,
+        task_reject_on_worker_lost=False,  # would run a task that kills its worker for ever; reconcile counts instead
+        task_track_started=True,
+        worker_prefetch_multiplier=1,
+        worker_soft_shutdown_timeout=0,  # a positive value is slept out in full before anything is cancelled
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # a 2 s blip must not revoke branches
+        worker_hijack_root_logger=False,
+        worker_send_task_events=True,
+        task_send_sent_event=False,
+        worker_enable_remote_control=True,
+        beat_schedule=beat_schedule(settings),
+        beat_schedule_filename="",
+        timezone="UTC",
+    )
+    return app
+
+
+def beat_schedule(settings: Settings) -> dict[str, Any]:
+    """Ticks are idempotent and expire before the next one: two beats, or none for an hour, do no harm."""
+
+    def every(task: str, seconds: float) -> dict[str, Any]:
+        return {"task": task, "schedule": seconds, "options": {"expires": seconds, "queue": CONTROL}}
+
+    return {
+        "reconcile": every("swarmq.reconcile", settings.reconcile_seconds),
+        "gc": every("swarmq.gc", settings.gc_seconds),
+    }
+
+
+def require_url(settings: Settings) -> str:
+    """The Redis URL of a worker, beat or Flower, which never start an embedded stack themselves."""
+    url = settings.broker()
+    if url is None:
+        raise EnvironmentFault("SWARMQ_REDIS_URL is not set: name the Redis server, or start all with 'swarmq up'")
+    return url
+
+
+def __getattr__(name: str) -> Any:
+    """``celery -A swarmq.fleet.app``: built when asked for, since imports read no settings."""
+    if name != "app":
+        raise AttributeError(name)
+    from swarmq.fleet.build import build_app
+
+    settings = load_settings()
+    app = globals()["app"] = build_app(settings, require_url(settings))
+    return app

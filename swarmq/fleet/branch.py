@@ -1,0 +1,154 @@
+"""``swarmq.run_branch``: claim the branch, work under its lease, end it exactly once.
+
+The work runs in a child task, so that whoever stops it (the pool, the heartbeat) can wait for its clean-up before the
+record is written. What may stop it, and what follows:
+
+========================  =========================================================================
+the pool, by a revoke      the branch ends as cancelled
+the pool, at a shutdown    checkpoint, lease released, message back on the queue (JobStopped)
+the heartbeat, by a mark   the branch ends as cancelled
+the heartbeat, lease lost  nothing is written any more: the new holder owns the record
+========================  =========================================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import structlog
+
+from swarmq.errors import LeaseLost, StoreError, SwarmqError
+from swarmq.fleet.branch_work import BranchWork
+from swarmq.fleet.claims import LeaseEnd, keep_alive
+from swarmq.fleet.ending import move_on
+from swarmq.fleet.pool import Job, StopReason
+from swarmq.fleet.runtime import Runtime
+from swarmq.models.branch import Exit, Outcome
+from swarmq.models.events import Event, EventType
+from swarmq.store.branches import Claim
+
+log = structlog.get_logger()
+
+UNACKED_INDEX = "unacked_index"
+"""kombu's set of delivered messages, by time; a running branch keeps its own message from coming back."""
+
+
+async def run_branch(
+    runtime: Runtime, swarm_id: str, branch_id: str, job: Job | None, delivery_tag: str | None
+) -> dict[str, Any]:
+    """Returns what became of this delivery. A branch's failure is a value; nothing that an agent does raises."""
+    structlog.contextvars.bind_contextvars(swarm=swarm_id, branch=branch_id)
+    branches, settings = runtime.store.branches, runtime.settings
+    claim = await branches.claim(swarm_id, branch_id, runtime.worker, settings.lease_seconds)
+    if claim.record is None:
+        return {"branch": branch_id, "status": claim.status}
+    stage = claim.record.spec.stage
+    await move_on(runtime.dispatch, swarm_id, stage, claim)
+    if claim.status == "exhausted":
+        outcome = Outcome(
+            exit=Exit.FAILED,
+            fault="infrastructure",
+            error=f"given up after {claim.deliveries} workers were lost while they ran it (max_deliveries)",
+            checkpoint=claim.record.checkpoint,
+        )
+        return await _end(runtime, claim, outcome)
+    if claim.status != "claimed":
+        return {"branch": branch_id, "status": claim.status}
+    work = BranchWork(runtime, claim)
+    outcome_or_end = await _work_under_lease(runtime, claim, work, job, delivery_tag)
+    if isinstance(outcome_or_end, LeaseEnd):
+        log.warning("lease lost, leaving the branch to its new holder")
+        return {"branch": branch_id, "status": "lease_lost"}
+    return await _end(runtime, claim, outcome_or_end)
+
+
+async def _work_under_lease(
+    runtime: Runtime, claim: Claim, work: BranchWork, job: Job | None, delivery_tag: str | None
+) -> Outcome | LeaseEnd:
+    working = asyncio.create_task(work.run())
+    beating = asyncio.create_task(keep_alive(runtime.settings.heartbeat_seconds, _renewal(runtime, work, delivery_tag)))
+    try:
+        await asyncio.wait({working, beating}, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        await _stop(working)
+        await _stop(beating)
+        if job is not None and job.stopping is StopReason.HAND_OVER:
+            await _hand_over(runtime, claim, work)
+            raise
+        outcome = await work.cancelled(await _reason(runtime, claim))
+        await _end(runtime, claim, outcome)
+        raise
+    if working.done():
+        await _stop(beating)
+        try:
+            return working.result()
+        except LeaseLost:
+            return LeaseEnd.LOST
+    await _stop(working)
+    end, reason = beating.result()
+    return LeaseEnd.LOST if end is LeaseEnd.LOST else await work.cancelled(reason)
+
+
+async def _stop(task: asyncio.Task[Any]) -> None:
+    """Cancel, and wait for the clean-up; how the task ended does not matter any more."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Any:
+    async def renew() -> tuple[bool, str | None]:
+        claim = work.claim
+        renewal = await runtime.store.branches.renew(
+            work.swarm_id, work.branch_id, claim.token, runtime.settings.lease_seconds, work.observe()
+        )
+        if delivery_tag is not None:
+            await runtime.store.gate.call("ZADD", UNACKED_INDEX, "XX", time.time(), delivery_tag)
+        return renewal.alive, renewal.cancel_reason
+
+    return renew
+
+
+async def _reason(runtime: Runtime, claim: Claim) -> str:
+    """Who cancelled wrote the reason before the revoke; a revoke from Flower leaves none."""
+    spec = claim.record.spec if claim.record is not None else None
+    if spec is None:
+        return "revoked"
+    record = await runtime.store.branches.load(spec.swarm_id, spec.id)
+    return record.cancel_reason or "revoked from Celery"
+
+
+async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
+    """Give the branch back: the next holder goes on at the step that this one did not finish."""
+    try:
+        await work.checkpoint()
+        await runtime.store.branches.release(work.swarm_id, work.branch_id, claim.token)
+    except (LeaseLost, SwarmqError) as error:  # the lease then runs out, and reconcile sends the branch again
+        log.warning("hand-over incomplete", error=str(error))
+
+
+async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> dict[str, Any]:
+    """Write the outcome, then move the stage on. Dying in between is mended by reconcile."""
+    record = claim.record
+    if record is None:
+        raise LookupError("a claim without a record cannot end")
+    spec = record.spec
+    data = {"exit": outcome.exit.value, "steps": outcome.steps, "error": outcome.error}
+    event = Event(
+        type=EventType.BRANCH_FINISHED,
+        at=time.time(),
+        swarm=spec.swarm_id,
+        subtask=spec.subtask_id,
+        branch=spec.id,
+        data=data,
+    )
+    try:
+        finished = await runtime.store.branches.finish(spec.swarm_id, spec.id, claim.token, outcome, [event])
+    except LeaseLost:
+        return {"branch": spec.id, "status": "lease_lost"}
+    except StoreError as error:  # Redis was away for longer than we retry: the lease runs out and the branch resumes
+        log.error("outcome not recorded", error=str(error))
+        raise
+    await move_on(runtime.dispatch, spec.swarm_id, spec.stage, finished)
+    return {"branch": spec.id, "status": outcome.exit.value, "steps": outcome.steps}

@@ -1,0 +1,238 @@
+"""What a branch's holder does: worktree, tools, the agent loop, and the commit at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from swarmq.agent.loop import Assignment, LoopResult, run_agent
+from swarmq.agent.prompts import opening_messages, project_instructions, resume_note
+from swarmq.agent.tools.base import ToolContext, Toolbox
+from swarmq.errors import EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
+from swarmq.fleet.journal import StoreJournal
+from swarmq.fleet.planning import model_of
+from swarmq.fleet.result_cache import cached_outcome, keep_result
+from swarmq.fleet.runtime import Runtime
+from swarmq.fleet.stages import plan_of, repository_of
+from swarmq.fleet.worktree_setup import ready_worktree
+from swarmq.models.branch import BranchRecord, Exit, Observation, Outcome
+from swarmq.models.events import Event, EventType
+from swarmq.models.messages import Usage
+from swarmq.models.plan import Kind, Subtask
+from swarmq.models.swarm import SwarmRecord
+from swarmq.orchestrator.context_text import dependency_context
+from swarmq.store.branches import Claim
+from swarmq.workspace.shell import Shell, child_environment, cookie_of, kill_all
+from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
+
+log = structlog.get_logger()
+
+SUBJECT_CHARACTERS = 72
+
+
+class BranchWork:
+    """One holder's work on one branch. ``run`` returns the outcome; failures of the agent are values."""
+
+    def __init__(self, runtime: Runtime, claim: Claim) -> None:
+        if claim.record is None:
+            raise LookupError("a claim without a record cannot be worked on")
+        self.runtime, self.claim = runtime, claim
+        self.record: BranchRecord = claim.record
+        self.swarm_id, self.branch_id = claim.record.spec.swarm_id, claim.record.spec.id
+        self.journal = StoreJournal(runtime.store, claim.record.spec, claim.token)
+        self._started = time.monotonic()
+        self._repository: SwarmRepository | None = None
+        self._worktree: Worktree | None = None
+        self._checkpoint = claim.record.checkpoint
+
+    def observe(self) -> Observation:
+        """What the heartbeat tells."""
+        return Observation(
+            at=time.time(), steps=self.journal.steps, tokens=self.journal.tokens, doing=self.journal.doing
+        )
+
+    async def run(self) -> Outcome:
+        """Work to the end. LeaseLost and StoreError pass: without the record there is nobody to tell."""
+        try:
+            return await self._run()
+        except (LeaseLost, StoreError):
+            raise
+        except (EnvironmentFault, SchemaError, UsageError, ToolError) as error:
+            return await self._failed(str(error))
+        except Exception as error:  # a bug of ours must end this branch alone, with its reason, and not the stage
+            log.exception("internal error")
+            return await self._failed(f"internal error: {type(error).__name__}: {error}")
+        finally:
+            if self._worktree is not None:
+                await kill_all(cookie_of(self.swarm_id, self.branch_id))
+
+    async def _run(self) -> Outcome:
+        swarm = await self.runtime.store.swarms.load(self.swarm_id)
+        subtask = plan_of(swarm).subtask(self.record.spec.subtask_id)
+        structlog.contextvars.bind_contextvars(subtask=subtask.id)
+        self._repository = repository_of(self.runtime, swarm)
+        await self._announce(subtask)
+        if self.claim.token == 1:
+            hit = await cached_outcome(self.runtime, swarm, subtask, self.record.spec, self._repository)
+            if hit is not None:
+                return hit
+        else:
+            await kill_all(cookie_of(self.swarm_id, self.branch_id))  # shells outlive a killed worker and keep editing
+        await self._open_worktree(swarm)
+        result = await self._agent(swarm, subtask)
+        outcome = await self._conclude(subtask, result)
+        if outcome.success:
+            await keep_result(self.runtime, swarm, subtask, self.record.spec, outcome, self._repository)
+        return outcome
+
+    async def _announce(self, subtask: Subtask) -> None:
+        resumed = self.claim.token > 1
+        data = {"worker": self.runtime.worker, "specialty": subtask.specialty, "delivery": self.claim.token}
+        events = [self._event(EventType.BRANCH_RESUMED if resumed else EventType.BRANCH_STARTED, **data)]
+        if self.claim.took_over:
+            await self.runtime.store.swarms.add(self.swarm_id, lost_leases=1)
+            events.insert(0, self._event(EventType.LEASE_LOST, worker=self.record.worker))
+        await self.runtime.store.events.emit(self.swarm_id, *events)
+
+    def _event(self, type_: EventType, **data: object) -> Event:
+        spec = self.record.spec
+        return Event(
+            type=type_, at=time.time(), swarm=spec.swarm_id, subtask=spec.subtask_id, branch=spec.id, data=data
+        )
+
+    async def _open_worktree(self, swarm: SwarmRecord) -> None:
+        spec, repository = self.record.spec, self._repository
+        if repository is None or spec.base_commit is None:
+            return
+        if spec.kind is Kind.READ:
+            self._worktree = await repository.open_reader(spec.stage, spec.base_commit)
+            return
+        start = self._checkpoint or spec.base_commit
+        self._worktree = await repository.open_worktree(spec.id, self.claim.token, start)
+        await ready_worktree(repository, self._worktree, swarm.spec, self._shell(swarm))
+
+    def _shell(self, swarm: SwarmRecord) -> Shell:
+        if self._worktree is None:
+            raise LookupError("a branch without files has no shell")
+        environment = child_environment(swarm.spec.options.env)
+        return Shell(self._worktree.path, environment, cookie_of(self.swarm_id, self.branch_id))
+
+    async def _agent(self, swarm: SwarmRecord, subtask: Subtask) -> LoopResult:
+        store, spec = self.runtime.store, self.record.spec
+        entries = await store.transcripts.load(self.swarm_id, self.branch_id) if self.claim.token > 1 else []
+        self.journal.resume(entries)
+        root = self._worktree.path if self._worktree is not None else None
+        toolbox = Toolbox(
+            ToolContext(
+                root=root,
+                kind=spec.kind,
+                swarm_id=self.swarm_id,
+                subtask_id=spec.subtask_id,
+                branch_id=self.branch_id,
+                shell=self._shell(swarm) if root is not None and spec.kind is not Kind.READ else None,
+                shared=store.shared.bound(self.swarm_id, self.branch_id),
+                outputs=self.outputs_dir(),
+            )
+        )
+        model = await self.runtime.models.open(model_of(self.runtime, swarm))
+        opening = opening_messages(
+            subtask=subtask,
+            branch_id=self.branch_id,
+            root=root,
+            tools=toolbox.specs(),
+            project=await project_instructions(root) if root is not None else "",
+            context=dependency_context(plan_of(swarm), subtask, swarm.results, model.context_window_tokens),
+        )
+        note = resume_note(root) if entries else None
+        assignment = Assignment(spec, swarm.spec.options, tuple(opening), tuple(entries), note)
+        return await run_agent(assignment, model, toolbox, self.journal, self.checkpoint)
+
+    def outputs_dir(self) -> Path:
+        return self.runtime.settings.state_dir / "swarms" / self.swarm_id / "outputs" / self.branch_id
+
+    async def checkpoint(self) -> None:
+        """Save the worktree's state as a commit and note it in the record; nothing where nothing changed."""
+        repository, worktree = self._repository, self._worktree
+        if repository is None or worktree is None or self.record.spec.kind is not Kind.EDIT:
+            return
+        commit = await repository.checkpoint(worktree, self._checkpoint)
+        if commit is not None:
+            self._checkpoint = commit
+            await self.runtime.store.transcripts.checkpoint(self.swarm_id, self.branch_id, self.claim.token, commit)
+
+    async def _conclude(self, subtask: Subtask, result: LoopResult) -> Outcome:
+        """Commit what an edit branch left, refuse what its kind does not allow, and drop or keep the worktree."""
+        if result.events:
+            await self.runtime.store.events.emit(self.swarm_id, *result.events)
+        outcome = Outcome(
+            exit=result.exit,
+            text=result.text,
+            error=result.error,
+            fault=result.fault,
+            limit=result.limit,
+            steps=result.steps,
+            tool_calls=result.tool_calls,
+            retries=result.retries,
+            usage=result.usage,
+            duration_seconds=self._duration(),
+        )
+        if result.retries or result.rate_limit_wait_seconds:
+            await self.runtime.store.swarms.add(
+                self.swarm_id, retries=result.retries, rate_limit_wait_seconds=result.rate_limit_wait_seconds
+            )
+        if not outcome.success:
+            await self.checkpoint()
+            return self._with_kept_worktree(outcome)
+        return await self._check_files(subtask, outcome)
+
+    async def _check_files(self, subtask: Subtask, outcome: Outcome) -> Outcome:
+        repository, worktree, kind = self._repository, self._worktree, self.record.spec.kind
+        if repository is None or worktree is None:
+            return outcome
+        if kind is Kind.READ:
+            return outcome  # its tools cannot write; the shared checkout is checked by open_reader
+        if kind is Kind.EDIT:
+            subject = f"{subtask.name}: {subtask.instruction}".split("\n")[0][:SUBJECT_CHARACTERS]
+            trailers = {"Swarmq-Swarm": self.swarm_id, "Swarmq-Subtask": subtask.id, "Swarmq-Branch": self.branch_id}
+            made = await repository.commit(worktree, message=subject, trailers=trailers)
+            if made is None:
+                failed = {"exit": Exit.FAILED, "fault": "agent", "error": "the agent finished without changing any file"}
+                return self._with_kept_worktree(outcome.model_copy(update=failed))
+            outcome = outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
+        await repository.remove_worktree(worktree)
+        self._worktree = None
+        return outcome
+
+    def _with_kept_worktree(self, outcome: Outcome) -> Outcome:
+        own = self._worktree is not None and self.record.spec.kind is not Kind.READ
+        path = str(self._worktree.path) if own and self._worktree is not None else None
+        return outcome.model_copy(update={"worktree": path, "checkpoint": self._checkpoint})
+
+    async def cancelled(self, reason: str) -> Outcome:
+        """The outcome of a branch that was stopped; ``run`` has been cancelled and cleaned up."""
+        try:
+            await self.checkpoint()
+        except EnvironmentFault as error:
+            log.warning("no checkpoint of the cancelled branch", error=str(error))
+        return self._with_kept_worktree(self._ended(Exit.CANCELLED, reason))
+
+    async def _failed(self, error: str) -> Outcome:
+        return self._with_kept_worktree(self._ended(Exit.FAILED, error).model_copy(update={"fault": "infrastructure"}))
+
+    def _ended(self, exit_: Exit, error: str) -> Outcome:
+        journal = self.journal
+        return Outcome(
+            exit=exit_,
+            error=error,
+            steps=journal.steps,
+            tool_calls=journal.tool_calls,
+            usage=journal.usage,
+            duration_seconds=self._duration(),
+        )
+
+    def _duration(self) -> float:
+        return time.monotonic() - self._started

@@ -1,0 +1,120 @@
+"""``swarmq.finish_swarm``: the result branch, the report, the figures; then the producer's canvas goes on."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from swarmq.errors import ModelError, WorkspaceError
+from swarmq.fleet.claims import held_job
+from swarmq.fleet.planning import count_usage, model_of
+from swarmq.fleet.runtime import Runtime
+from swarmq.fleet.stages import repository_of, unrun
+from swarmq.models.swarm import SubtaskResult, SubtaskStatus, SwarmRecord, SwarmResult, SwarmState
+from swarmq.orchestrator.report import render_report
+from swarmq.orchestrator.stats import swarm_stats
+from swarmq.orchestrator.synthesize import synthesize
+
+log = structlog.get_logger()
+
+
+async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
+    """Once per swarm, however often it is called; the producer's last message may be sent twice under one task id."""
+    store = runtime.store
+    async with held_job(runtime, swarm_id, "finish_swarm") as held:
+        if not held:
+            return
+        record = await store.swarms.load(swarm_id)
+        if not record.state.final:
+            result = await _result(runtime, record)
+            await store.swarms.finish(swarm_id, result)
+            await _clean(runtime, record)
+        for canvas in record.canvases:
+            await runtime.dispatch.deliver(swarm_id, canvas)
+
+
+def ordered_results(record: SwarmRecord) -> tuple[SubtaskResult, ...]:
+    """Every subtask of the plan in plan order; those that never ran say why. Pure."""
+    if record.plan is None:
+        return ()
+    stage_of = {subtask.id: number for number, stage in enumerate(record.plan.stages) for subtask in stage}
+    cancelled = record.cancel_reason is not None
+    status = SubtaskStatus.CANCELLED if cancelled else SubtaskStatus.BLOCKED
+    why = f"cancelled: {record.cancel_reason}" if cancelled else record.error or "not run: an earlier subtask failed"
+    return tuple(
+        record.results.get(subtask.id) or unrun(subtask, stage_of[subtask.id], status, why)
+        for subtask in record.plan.subtasks
+    )
+
+
+def final_state(record: SwarmRecord, results: tuple[SubtaskResult, ...]) -> SwarmState:
+    """Success only if every subtask succeeded; partial if some did. Pure."""
+    if record.cancel_reason is not None:
+        return SwarmState.CANCELLED
+    succeeded = sum(result.success for result in results)
+    if record.error is None and results and succeeded == len(results):
+        return SwarmState.SUCCEEDED
+    return SwarmState.PARTIAL if succeeded else SwarmState.FAILED
+
+
+async def _result(runtime: Runtime, record: SwarmRecord) -> SwarmResult:
+    store, spec = runtime.store, record.spec
+    results, error = ordered_results(record), record.error
+    state = final_state(record, results)
+    branch = commit = answer = None
+    repository = repository_of(runtime, record)
+    if repository is not None and record.plan is not None:
+        try:
+            published = await repository.publish()
+            branch, commit = published if published is not None else (None, None)
+        except WorkspaceError as failure:
+            state, error = SwarmState.FAILED, f"the result branch could not be written: {failure}"
+    if spec.options.synthesize and state in (SwarmState.SUCCEEDED, SwarmState.PARTIAL):
+        answer, error = await _synthesis(runtime, record, results, error)
+    stages = [await store.stages.load(spec.id, number) for number in range(record.stage + 1)]
+    stats = swarm_stats(
+        record,
+        results,
+        [stage for stage in stages if stage is not None],
+        await store.swarms.counters(spec.id),
+        time.time(),
+    )
+    limits = [result.limit for result in results if result.limit]
+    result = SwarmResult(
+        id=spec.id,
+        state=state,
+        report="",
+        error=error,
+        limit=limits[0] if limits else None,
+        subtasks=results,
+        stats=stats,
+        branch=branch,
+        commit=commit,
+        answer=answer,
+    )
+    return result.model_copy(update={"report": render_report(record, result)})
+
+
+async def _synthesis(
+    runtime: Runtime, record: SwarmRecord, results: tuple[SubtaskResult, ...], error: str | None
+) -> tuple[str | None, str | None]:
+    """One answer over all results. Its failure is told, and does not make finished work fail."""
+    try:
+        model = await runtime.models.open(record.spec.options.planner_model or model_of(runtime, record))
+        answer, usage = await synthesize(model, record.spec, results)
+    except ModelError as failure:
+        return None, error or f"the synthesis failed: {failure}"
+    await count_usage(runtime, record.spec.id, usage)
+    return answer, error
+
+
+async def _clean(runtime: Runtime, record: SwarmRecord) -> None:
+    """Worktrees of readers go with the swarm; those of failed branches stay for ``keep_failed_hours``."""
+    repository = repository_of(runtime, record)
+    if repository is None:
+        return
+    try:
+        await repository.remove_readers()
+    except WorkspaceError as error:
+        log.warning("cleaning up left something behind, gc will try again", swarm=record.spec.id, error=str(error))

@@ -1,0 +1,74 @@
+"""``swarmq.gc``: removes worktrees, clones and outputs whose time is over. Never a commit that only it keeps."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import structlog
+
+from swarmq.errors import NotFoundError, WorkspaceError
+from swarmq.models.swarm import SwarmRecord
+from swarmq.settings import Settings
+from swarmq.store.store import Store
+from swarmq.workspace.blocking import run_blocking
+from swarmq.workspace.swarm_repository import SwarmRepository
+
+log = structlog.get_logger()
+HOUR_SECONDS = 3600.0
+DAY_SECONDS = 24 * HOUR_SECONDS
+ORPHAN_SECONDS = DAY_SECONDS
+"""A directory whose record is gone stays this long, in case Redis is only away or another one is in use."""
+
+
+async def collect_garbage(store: Store, settings: Settings, *, dry_run: bool = False) -> list[str]:
+    """What was removed (or would be), one line each."""
+    removed: list[str] = []
+    root = settings.state_dir / "swarms"
+    for directory in sorted(await run_blocking(_subdirectories, root)):
+        try:
+            record: SwarmRecord | None = await store.swarms.load(directory.name)
+        except NotFoundError:
+            record = None
+        try:
+            removed += await _collect(directory, record, settings, dry_run)
+        except WorkspaceError as error:
+            log.warning("gc left a swarm alone", swarm=directory.name, error=str(error))
+    return removed
+
+
+async def _collect(directory: Path, record: SwarmRecord | None, settings: Settings, dry_run: bool) -> list[str]:
+    if record is None:
+        age = time.time() - (await run_blocking(directory.stat)).st_mtime
+        if age < ORPHAN_SECONDS:
+            return []
+        if not dry_run:
+            await run_blocking(shutil.rmtree, directory, ignore_errors=True)
+        return [f"{directory}: no record of this swarm"]
+    if not record.state.final:
+        return []
+    age = time.time() - record.finished_at
+    options = record.spec.options
+    spec = record.spec
+    repository = (
+        SwarmRepository(settings.state_dir, spec.id, Path(spec.repo), spec.base_commit)
+        if spec.repo is not None and spec.base_commit is not None
+        else None
+    )
+    if age > options.keep_days * DAY_SECONDS:
+        if not dry_run:
+            if repository is not None:
+                await repository.remove()
+            await run_blocking(shutil.rmtree, directory, ignore_errors=True)
+        return [f"{directory}: ended more than {options.keep_days:g} days ago"]
+    worktrees = await run_blocking(_subdirectories, directory / "worktrees")
+    if age < options.keep_failed_hours * HOUR_SECONDS or not worktrees or repository is None:
+        return []
+    if not dry_run:
+        await repository.remove_worktrees()
+    return [f"{path}: kept for {options.keep_failed_hours:g} hours" for path in worktrees]
+
+
+def _subdirectories(root: Path) -> list[Path]:
+    return [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []

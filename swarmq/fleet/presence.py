@@ -1,0 +1,66 @@
+"""Workers tell that they are there: a record in Redis for ``swarmq workers``, a file for liveness probes.
+
+The file must not depend on Redis: an outage of Redis is no reason to restart workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+
+from swarmq.errors import StoreError
+from swarmq.settings import Settings
+from swarmq.store.store import Store
+
+log = structlog.get_logger()
+
+
+def describe_worker(
+    name: str, queues: list[str], started_at: float, running: int, stall_seconds: float
+) -> dict[str, Any]:
+    """What a worker says of itself. ``rss_bytes`` is the peak of the process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "name": name,
+        "queues": queues,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "version": version("swarmq"),
+        "started_at": started_at,
+        "at": time.time(),
+        "running": running,
+        "longest_stall_ms": round(stall_seconds * 1000),
+        "rss_bytes": peak if sys.platform == "darwin" else peak * 1024,
+    }
+
+
+def presence_file(settings: Settings, name: str) -> Path:
+    return settings.runtime_dir / "workers" / f"{name}.json"
+
+
+async def announce(store: Store, settings: Settings, describe: Callable[[], dict[str, Any]]) -> None:
+    """Until cancelled: write the file, then the record, every heartbeat."""
+    path = presence_file(settings, str(describe()["name"]))
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        while True:
+            about = describe()
+            path.write_bytes(orjson.dumps(about))
+            try:
+                await store.workers.announce(about, ttl_seconds=settings.heartbeat_seconds * 3)
+            except StoreError as error:
+                log.warning("presence not recorded", error=str(error))
+            await asyncio.sleep(settings.heartbeat_seconds)
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,62 @@
+"""What the tasks of one worker process share: store, models, dispatcher. One for each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from celery import Celery
+
+from swarmq.fleet.dispatch import Dispatcher
+from swarmq.providers.registry import Models
+from swarmq.settings import Settings
+from swarmq.store.connection import Gate
+from swarmq.store.store import Store
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Passed to every task's coroutine; nothing of it is global."""
+
+    settings: Settings
+    store: Store
+    models: Models
+    dispatch: Dispatcher
+    worker: str
+
+    async def aclose(self) -> None:
+        await self.models.aclose()
+        await self.store.gate.aclose()
+
+
+class Runtimes:
+    """Opens a process's runtime on first use and closes it with its loop."""
+
+    def __init__(self, app: Celery, settings: Settings, url: str) -> None:
+        self._app, self._settings, self._url = app, settings, url
+        self._open: WeakKeyDictionary[asyncio.AbstractEventLoop, Runtime] = WeakKeyDictionary()
+
+    async def get(self, worker: str) -> Runtime:
+        """The runtime of the running loop. ``worker`` names this process in leases and events."""
+        loop = asyncio.get_running_loop()
+        runtime = self._open.get(loop)
+        if runtime is None:
+            settings = self._settings
+            gate = Gate.open(
+                self._url, retry_seconds=settings.redis_retry_seconds, max_connections=settings.redis_max_connections
+            )
+            runtime = Runtime(settings, Store(gate), Models(settings), Dispatcher(self._app), worker)
+            self._open[loop] = runtime
+        return runtime
+
+    def close_with(self, background: Any) -> None:
+        """Have a BackgroundLoop close its runtime when it stops."""
+
+        async def close() -> None:
+            runtime = self._open.pop(asyncio.get_running_loop(), None)
+            if runtime is not None:
+                await runtime.aclose()
+
+        background.at_stop.append(close)

@@ -1,0 +1,119 @@
+"""Every Celery task of swarmq: a name, a queue (app.py) and one line that runs the coroutine behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from celery import Celery
+from celery.exceptions import Ignore
+
+from swarmq.errors import LeaseLost, SwarmCancelled, SwarmqError
+from swarmq.fleet.accept import Submission, accept
+from swarmq.fleet.branch import run_branch
+from swarmq.fleet.dispatch import canvas_of, parse_branch_task_id
+from swarmq.fleet.ending import cancel_branch, cancel_swarm
+from swarmq.fleet.finish import finish_swarm
+from swarmq.fleet.gc import collect_garbage
+from swarmq.fleet.planning import plan_swarm
+from swarmq.fleet.pool import current_job
+from swarmq.fleet.reconcile import reconcile
+from swarmq.fleet.run import run
+from swarmq.fleet.runtime import Runtime, Runtimes
+from swarmq.fleet.stages import finish_stage, start_stage
+from swarmq.models.swarm import SwarmState
+
+T = TypeVar("T")
+REQUEST = "swarmq.fleet.pool:AgentRequest"
+REVOKED = "revoked from Celery (Flower's terminate button, or app.control.revoke)"
+
+
+def register(app: Celery, runtimes: Runtimes) -> None:
+    """Add the tasks to an application. All are idempotent: each may be delivered twice, late or never."""
+
+    def perform(task: Any, work: Callable[[Runtime], Awaitable[T]]) -> T:
+        async def go() -> T:
+            return await work(await runtimes.get(task.request.hostname or "producer"))
+
+        return run(go())
+
+    @app.task(bind=True, name="swarmq.swarm", Request=REQUEST)
+    def swarm(
+        self: Any,
+        previous: Any = None,
+        *,
+        task: str | None = None,
+        swarm_id: str | None = None,
+        repo: str | None = None,
+        plan: Any = None,
+        **options: Any,
+    ) -> None:
+        """Ends its own delivery without a result; ``swarmq.deliver`` sends the value under the same id."""
+        canvas = canvas_of(self.request)
+        submission = swarm_id or Submission(task, previous, repo, plan, options)
+        perform(self, lambda runtime: accept(runtime, submission, canvas))
+        raise Ignore
+
+    @app.task(bind=True, name="swarmq.deliver", Request=REQUEST)
+    def deliver(self: Any, swarm_id: str) -> dict[str, Any]:
+        return perform(self, lambda runtime: value_of(runtime, swarm_id))
+
+    @app.task(bind=True, name="swarmq.plan", Request=REQUEST, ignore_result=True)
+    def plan(self: Any, swarm_id: str) -> None:
+        perform(self, lambda runtime: plan_swarm(runtime, swarm_id))
+
+    @app.task(bind=True, name="swarmq.start_stage", Request=REQUEST, ignore_result=True)
+    def start(self: Any, swarm_id: str, stage: int) -> None:
+        perform(self, lambda runtime: start_stage(runtime, swarm_id, stage))
+
+    @app.task(bind=True, name="swarmq.run_branch", Request=REQUEST)
+    def branch(self: Any, swarm_id: str, branch_id: str) -> dict[str, Any]:
+        tag = self.request.properties.get("delivery_tag")
+        job = current_job()
+        return perform(self, lambda runtime: run_branch(runtime, swarm_id, branch_id, job, tag))
+
+    @app.task(bind=True, name="swarmq.finish_stage", Request=REQUEST, ignore_result=True)
+    def finish(self: Any, swarm_id: str, stage: int) -> None:
+        perform(self, lambda runtime: finish_stage(runtime, swarm_id, stage))
+
+    @app.task(bind=True, name="swarmq.finish_swarm", Request=REQUEST, ignore_result=True)
+    def end(self: Any, swarm_id: str) -> None:
+        perform(self, lambda runtime: finish_swarm(runtime, swarm_id))
+
+    @app.task(bind=True, name="swarmq.reconcile", Request=REQUEST, ignore_result=True)
+    def tick(self: Any) -> None:
+        perform(self, reconcile)
+
+    @app.task(bind=True, name="swarmq.gc", Request=REQUEST, ignore_result=True)
+    def sweep(self: Any) -> None:
+        perform(self, lambda runtime: collect_garbage(runtime.store, runtime.settings))
+
+    @app.task(bind=True, name="swarmq.revoked", Request=REQUEST, ignore_result=True)
+    def revoked(self: Any, task_ids: list[str]) -> None:
+        perform(self, lambda runtime: cancel_revoked(runtime, task_ids))
+
+
+async def value_of(runtime: Runtime, swarm_id: str) -> dict[str, Any]:
+    """The compact value for a canvas. A failed swarm is a value; cancelling and infrastructure failure raise."""
+    record = await runtime.store.swarms.load(swarm_id)
+    result = record.result
+    if result is None:
+        raise LeaseLost(f"swarm {swarm_id} has no result yet")
+    if result.state is SwarmState.CANCELLED:
+        raise SwarmCancelled(f"swarm {swarm_id} was cancelled: {record.cancel_reason}")
+    if result.error is not None and not result.subtasks:
+        raise SwarmqError(f"swarm {swarm_id}: {result.error}")
+    return result.compact()
+
+
+async def cancel_revoked(runtime: Runtime, task_ids: list[str]) -> None:
+    """A revoke of a branch's task cancels the branch, one of a swarm's task the swarm. Others are not ours."""
+    for task_id in task_ids:
+        branch = parse_branch_task_id(task_id)
+        if branch is not None:
+            if await runtime.store.branches.exists(*branch):
+                await cancel_branch(runtime.store, runtime.dispatch, *branch, REVOKED)
+            continue
+        swarm_id = await runtime.store.swarms.by_task(task_id)
+        if swarm_id is not None:
+            await cancel_swarm(runtime.store, runtime.dispatch, swarm_id, REVOKED)

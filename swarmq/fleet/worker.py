@@ -1,0 +1,115 @@
+"""``swarmq worker`` and ``swarmq beat``: Celery's own programs, with the pool and the signals that swarmq needs.
+
+Celery reads the pool's name and the remapped signal from the environment when it is imported, so nothing of it may be
+imported before ``prepare_environment`` has run: the imports below it are inside the functions for that reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from swarmq.errors import UsageError
+from swarmq.logs import configure_logs
+from swarmq.settings import Settings, load_settings
+
+PR_SET_DUMPABLE = 4
+"""From linux/prctl.h: a process that is not dumpable keeps its /proc/PID/environ from others of its user."""
+
+
+def prepare_environment(pool: str) -> None:
+    """SIGTERM means hand over and go: a cold shutdown, which cancels at once and requeues (docs/design/celery.md)."""
+    os.environ["REMAP_SIGTERM"] = "SIGQUIT"
+    if pool == "agents":
+        os.environ["CELERY_CUSTOM_WORKER_POOL"] = "swarmq.fleet.pool:AgentPool"
+    if "celery" in sys.modules:
+        raise RuntimeError("celery was imported before its environment was prepared")
+
+
+def hide_environment() -> None:
+    """Keep the model keys in this process's environment from the shells of its agents (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: str = "agents", name: str = "") -> None:
+    """Run one worker in this process until it is told to stop. ``queues`` are short names: control, agents, …"""
+    prepare_environment(pool)
+    settings = load_settings()
+    configure_logs(settings)
+    hide_environment()
+    from celery.signals import worker_ready, worker_shutting_down
+
+    from swarmq.fleet.app import QUEUES, require_url
+    from swarmq.fleet.build import build_app
+    from swarmq.fleet.pool import AgentPool
+    from swarmq.fleet.revokes import hear_revokes
+
+    unknown = [queue for queue in queues if queue not in QUEUES]
+    if unknown:
+        raise UsageError(f"--queue {unknown[0]}: there is no such queue; choose from {', '.join(QUEUES)}")
+    AgentPool.shutdown_seconds = settings.shutdown_seconds
+    url = require_url(settings)
+    app = build_app(settings, url)
+    hear_revokes(app)
+    started_at = time.time()
+
+    def ready(sender: Any, **_: Any) -> None:
+        start_presence(app, settings, sender, list(queues), started_at)
+
+    worker_ready.connect(ready, weak=False)
+    worker_shutting_down.connect(lambda **_: None, weak=False)
+    width = concurrency or max(getattr(settings, f"{queue}_concurrency") for queue in queues)
+    host = f"{name or '-'.join(queues)}@%h" if name else f"{'-'.join(queues)}-{os.getpid()}@%h"
+    app.worker_main(
+        [
+            "worker",
+            f"--queues={','.join(QUEUES[queue] for queue in queues)}",
+            f"--concurrency={width}",
+            f"--pool={'custom' if pool == 'agents' else pool}",
+            f"--hostname={host}",
+            f"--loglevel={settings.log_level}",
+            "--without-mingle",  # these two cost 0.9 s of start-up; records do their work
+            "--without-gossip",
+        ]
+    )
+
+
+def start_presence(app: Any, settings: Settings, consumer: Any, queues: list[str], started_at: float) -> None:
+    """Announce this worker from the pool's own loop, so that a hanging loop shows; else from a loop of its own."""
+    from celery.worker import state
+
+    from swarmq.background import BackgroundLoop
+    from swarmq.fleet.presence import announce, describe_worker
+
+    background = getattr(consumer.pool, "background", None) or BackgroundLoop("presence")
+    app.runtimes.close_with(background)
+
+    def describe() -> dict[str, Any]:
+        return describe_worker(
+            consumer.hostname, queues, started_at, len(state.active_requests), background.longest_stall_seconds
+        )
+
+    async def go() -> None:
+        runtime = await app.runtimes.get(consumer.hostname)
+        await announce(runtime.store, settings, describe)
+
+    asyncio.run_coroutine_threadsafe(go(), background.loop)
+
+
+def run_beat() -> None:
+    """Run beat in this process. Its ticks are idempotent, so that a second beat, or none for a while, does no harm."""
+    settings = load_settings()
+    configure_logs(settings)
+    from swarmq.fleet.app import require_url
+    from swarmq.fleet.build import build_app
+
+    app = build_app(settings, require_url(settings))
+    app.Beat(
+        loglevel=settings.log_level, scheduler="celery.beat:Scheduler", max_interval=settings.reconcile_seconds
+    ).run()

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from swarmq.errors import EnvironmentFault, OptionError
+from swarmq.settings import load_settings, origins
+
+
+@pytest.fixture(autouse=True)
+def _empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+def test_precedence_and_origins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = tmp_path / "config" / "swarmq"
+    user.mkdir(parents=True)
+    (user / "config.toml").write_text("lease_seconds = 41\ngc_seconds = 1\nmodel = 'openai:user'\n")
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.swarmq]\nlease_seconds = 42\ngc_seconds = 2\nblocking_threads = 3\n"
+    )
+    (tmp_path / "swarmq.toml").write_text("lease_seconds = 43\ngc_seconds = 4\n")
+    (tmp_path / ".env").write_text("SWARMQ_LEASE_SECONDS=44\nOTHER=1\n")
+    monkeypatch.setenv("SWARMQ_LEASE_SECONDS", "45")
+    settings = load_settings()
+    assert (settings.lease_seconds, settings.gc_seconds, settings.blocking_threads) == (45, 4, 3)
+    assert settings.model == "openai:user"
+    assert load_settings(lease_seconds=46).lease_seconds == 46
+    found = origins()
+    assert found["lease_seconds"] == "environment"
+    assert found["gc_seconds"] == "swarmq.toml"
+    assert found["blocking_threads"] == "pyproject.toml"
+    assert found["model"].endswith("config.toml")
+    assert found["state_dir"] == "default"
+
+
+def test_endpoints_of_the_user_come_before_the_built_in_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMQ_ENDPOINTS__OPENAI__BASE_URL", "http://localhost:8000/v1")
+    settings = load_settings()
+    endpoint = settings.endpoint("openai")
+    assert endpoint is not None
+    assert endpoint.base_url == "http://localhost:8000/v1"
+    assert settings.endpoint("nowhere") is None
+    assert settings.endpoint_names() == ["anthropic", "openai"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("SWARMQ_LEASE_SECONDS", "soon", "settings: lease_seconds"),
+        ("SWARMQ_LEASE_SECONDS", "3", "heartbeat_seconds must be at most half"),
+        ("SWARMQ_ENDPOINTS__X__BASE_URL", "ftp://x", "endpoints.X.base_url|endpoints.x.base_url"),
+    ],
+)
+def test_a_wrong_setting_is_named(variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(OptionError, match=message):
+        load_settings()
+
+
+def test_the_password_of_redis_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMQ_REDIS_URL", "redis://:hunter2@example.org/0")
+    monkeypatch.setenv("SWARMQ_GC_SECONDS", "0")
+    with pytest.raises(OptionError) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.delenv("SWARMQ_GC_SECONDS")
+    assert "hunter2" not in repr(load_settings())
+
+
+def test_the_broker_may_come_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "url"
+    with pytest.raises(EnvironmentFault, match="redis_url_file"):
+        load_settings(redis_url_file=path).broker()
+    path.write_text("unix:///tmp/x.sock\n")
+    assert load_settings(redis_url_file=path).broker() == "unix:///tmp/x.sock"
+    assert load_settings().broker() is None
