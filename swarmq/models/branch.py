@@ -91,5 +91,6 @@ class BranchRecord(Record):
     finished_at: float = 0.0
     worker: str = ""
     cancel_reason: str | None = None
+    checkpoint: str | None = Field(None, description="The last checkpoint commit of an edit branch.")
     observation: Observation | None = None
     outcome: Outcome | None = None

@@ -156,14 +156,14 @@ class SwarmResult(Record):
 
 
 class SwarmRecord(Record):
-    """A swarm as the store knows it. ``canvas`` is what the producer's message asked to be called afterwards."""
+    """A swarm as the store knows it. ``canvases``: what the producers' messages asked to be called afterwards."""
 
     spec: SwarmSpec
     state: SwarmState
     plan: Plan | None = None
     stage: int = -1
     cancel_reason: str | None = None
-    canvas: dict[str, Any] | None = None
+    canvases: tuple[dict[str, Any], ...] = ()
     started_at: float = 0.0
     finished_at: float = 0.0
     results: dict[str, SubtaskResult] = Field(default_factory=dict)
