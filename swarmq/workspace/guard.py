@@ -1,0 +1,66 @@
+"""Paths that a model names: resolved with all symlinks followed, then checked. Blocking, so called in a thread."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from swarmq.errors import ToolError
+
+MAX_PATH_BYTES = 4096
+
+
+def resolve_inside(root: Path, given: str) -> Path:
+    """The real path of ``given``, relative to ``root`` or absolute; it need not exist.
+
+    Raises ToolError, naming the rule, for a path that leads out of ``root`` or into git's own files.
+    """
+    return resolve_in_any((root,), given)
+
+
+def resolve_in_any(roots: Sequence[Path], given: str) -> Path:
+    """Like ``resolve_inside``, for a path in any of several directories; relative ones belong to the first."""
+    _check_text(given)
+    real_roots = [os.path.realpath(root) for root in roots]
+    real = _real_path(os.path.join(real_roots[0], given), given)
+    for root in real_roots:
+        if real == root or real.startswith(root.rstrip("/") + "/"):
+            _refuse_git(real[len(root) :], given)
+            return Path(real)
+    raise ToolError(f"{given!r} leads out of the working directory; only paths inside it can be used")
+
+
+def _check_text(given: str) -> None:
+    if not given:
+        raise ToolError("the path is empty")
+    if "\0" in given:
+        raise ToolError("the path has a NUL character")
+    if given == "~" or given.startswith("~/"):
+        raise ToolError(f"{given!r}: '~' is not expanded; use a path inside the working directory")
+    try:
+        length = len(given.encode())
+    except UnicodeEncodeError:
+        raise ToolError("the path is not valid Unicode") from None
+    if length > MAX_PATH_BYTES:
+        raise ToolError(f"the path has {length} bytes; the system takes {MAX_PATH_BYTES}")
+
+
+def _real_path(path: str, given: str) -> str:
+    try:
+        return os.path.realpath(path, strict=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise ToolError(f"{given!r}: {error.strerror}") from None
+    real = os.path.realpath(path)
+    # Behind a loop of symlinks realpath leaves the rest unresolved: what is not final may lead anywhere.
+    if os.path.realpath(real) != real:
+        raise ToolError(f"{given!r}: its symbolic links cannot be resolved")
+    return real
+
+
+def _refuse_git(relative: str, given: str) -> None:
+    # Compared without case: .GIT is the same directory on macOS.
+    if any(part.lower() == ".git" for part in relative.split("/")):
+        raise ToolError(f"{given!r} belongs to git itself; tools neither read nor write .git")
