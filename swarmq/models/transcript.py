@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 from pydantic import Field, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from swarmq.errors import SchemaError
 from swarmq.models.base import SCHEMA_VERSION, Record
@@ -24,7 +25,11 @@ class Entry(Record):
     finish: FinishReason | None = Field(None, description="Of an assistant message: why the model stopped.")
 
     def encode(self) -> bytes:
-        return self.model_dump_json(exclude_none=True).encode()
+        """JSON; characters that are no text (lone surrogates, from files that are not UTF-8) become ``?``."""
+        try:
+            return self.model_dump_json(exclude_none=True).encode()
+        except PydanticSerializationError:
+            return orjson.dumps(_printable(self.model_dump(exclude_none=True)))
 
     @classmethod
     def decode(cls, raw: bytes, index: int) -> Entry:
@@ -33,6 +38,16 @@ class Entry(Record):
             return cls.model_validate_json(raw)
         except ValidationError as error:
             raise SchemaError(f"transcript entry {index}: {_what_is_wrong(raw, error)}") from None
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {key: _printable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    return value
 
 
 def _what_is_wrong(raw: bytes, error: ValidationError) -> str:

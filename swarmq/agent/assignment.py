@@ -1,0 +1,46 @@
+"""What a run of the agent loop is given, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from swarmq.models.branch import BranchSpec, Exit
+from swarmq.models.events import Event
+from swarmq.models.messages import Message, Usage
+from swarmq.models.options import SwarmOptions
+from swarmq.models.transcript import Entry
+
+Fault = Literal["agent", "infrastructure"]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What one run of the loop works on.
+
+    ``opening`` is the system and the user prompt as they are now. ``entries`` are those of earlier holders, from which
+    the run resumes; ``resume_note`` is then told to the model (a new worktree has a new path).
+    """
+
+    branch: BranchSpec
+    options: SwarmOptions
+    opening: tuple[Message, ...]
+    entries: tuple[Entry, ...] = ()
+    resume_note: Message | None = None
+
+
+@dataclass(frozen=True)
+class LoopResult:
+    """How the run ended. ``events`` are those that no record took along; they belong to the branch's end."""
+
+    exit: Exit
+    text: str
+    error: str | None
+    fault: Fault | None
+    limit: str | None
+    steps: int
+    tool_calls: int
+    retries: int
+    usage: Usage
+    rate_limit_wait_seconds: float
+    events: tuple[Event, ...]

@@ -1,0 +1,292 @@
+"""The agent loop (S4): limits, fit, call, record, tools, record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+
+import structlog
+
+from swarmq.agent.answers import Answer, Progress, classify, follow_up, interrupted, sendable
+from swarmq.agent.assignment import Assignment, Fault, LoopResult
+from swarmq.agent.context import Context
+from swarmq.agent.model_call import Patience, complete
+from swarmq.agent.narration import Narrator
+from swarmq.agent.ports import Checkpoint, Journal, Toolbox
+from swarmq.agent.timing import Clock, Deadlines
+from swarmq.errors import ModelError
+from swarmq.models.branch import Exit
+from swarmq.models.events import Event
+from swarmq.models.messages import Completion, Message, Role, ToolCall, ToolResult, Usage
+from swarmq.models.transcript import Entry
+from swarmq.providers.base import ChatModel
+
+log = structlog.get_logger()
+
+RATE_LIMIT_STATUSES = {429, 529}
+
+
+class _Ended(Exception):
+    """Leaves the loop from wherever its end was found; never leaves this module."""
+
+    def __init__(
+        self,
+        exit_: Exit,
+        error: str | None = None,
+        *,
+        limit: str | None = None,
+        fault: Fault | None = None,
+    ) -> None:
+        super().__init__(exit_, error)
+        self.exit, self.error, self.limit, self.fault = exit_, error, limit, fault
+
+
+async def run_agent(
+    assignment: Assignment,
+    model: ChatModel,
+    toolbox: Toolbox,
+    journal: Journal,
+    checkpoint: Checkpoint,
+    clock: Clock | None = None,
+) -> LoopResult:
+    """Run to one of the named exits.
+
+    Cancelling passes through as CancelledError, with the connection closed: the caller knows whether it was a kill or
+    a hand-over. LeaseLost, StoreError and WorkspaceError of the ports pass through as well.
+    """
+    loop = _Loop(assignment, model, toolbox, journal, checkpoint, clock or Clock())
+    try:
+        return await loop.run()
+    finally:
+        await loop.conversation.aclose()
+
+
+class _Loop:
+    def __init__(
+        self,
+        assignment: Assignment,
+        model: ChatModel,
+        toolbox: Toolbox,
+        journal: Journal,
+        checkpoint: Checkpoint,
+        clock: Clock,
+    ) -> None:
+        options = assignment.options
+        self.assignment, self.options, self.clock = assignment, options, clock
+        self.toolbox, self.journal, self.checkpoint = toolbox, journal, checkpoint
+        specs = toolbox.specs()
+        self.read_only = {spec.name: spec.read_only for spec in specs}
+        self.conversation = model.conversation(specs)
+        self.context = Context(model.context_window_tokens)
+        self.patience = Patience.of(options)
+        self.narrator = Narrator(assignment.branch, clock.unix)
+        self.progress = Progress()
+        for entry in assignment.entries:
+            self.progress.saw(entry)
+        self.deadlines = Deadlines(
+            clock,
+            step_timeout_seconds=options.step_timeout_seconds,
+            total_timeout_seconds=options.subagent_timeout_seconds,
+            spent_seconds=self.progress.spent_seconds,
+        )
+        self.events: list[Event] = []  # of what happened since the last record; they go with the next one
+        self.retries, self.rate_limit_wait_seconds = 0, 0.0
+
+    async def run(self) -> LoopResult:
+        try:
+            await self._begin()
+            while True:
+                await self._step()
+        except _Ended as end:
+            return self._result(end)
+
+    async def _step(self) -> None:
+        self._check_limits()
+        self._fit()
+        completion, seconds = await self._call()
+        answer = await self._record_answer(completion, seconds)
+        await self._reply(completion.message, answer)
+
+    async def _begin(self) -> None:
+        """Record the opening; or rebuild the conversation and settle what an earlier holder left open."""
+        entries, opening = self.assignment.entries, self.assignment.opening
+        if not entries:
+            await self._record(opening, reserve_step=True)
+            return
+        for message in (*opening, *(entry.message for entry in entries[len(opening) :])):
+            if sendable(message):
+                self.context.append(message)
+        self.conversation.replace(self.context.messages)
+        last = entries[-1]
+        if last.message.role is Role.ASSISTANT:
+            await self._reply(last.message, classify(last.message, last.finish), lost=True)
+        elif self.assignment.resume_note is not None:
+            await self._record([self.assignment.resume_note], reserve_step=False)  # it was with the last entry
+
+    def _check_limits(self) -> None:
+        most = self.options.max_steps_per_subagent
+        if self.progress.steps >= most:
+            error = f"the agent used all of its {most} steps without finishing"
+            raise _Ended(Exit.MAX_STEPS, error, limit="max_steps_per_subagent", fault="agent")
+        self._left_seconds()
+
+    def _left_seconds(self) -> float:
+        left_seconds = self.deadlines.left_seconds()
+        if left_seconds <= 0:
+            raise self._timed_out()
+        return left_seconds
+
+    def _timed_out(self) -> _Ended:
+        limit, error = self.deadlines.nearest()
+        return _Ended(Exit.TIMED_OUT, error, limit=limit, fault="agent")
+
+    def _fit(self) -> None:
+        before = self.context.tokens
+        messages = self.context.fit()
+        if messages is not None:
+            self.conversation.replace(messages)
+            branch, now = self.assignment.branch, self.context.tokens
+            log.info("context shortened", swarm=branch.swarm_id, branch=branch.id, before_tokens=before, now_tokens=now)
+
+    async def _call(self) -> tuple[Completion, float]:
+        """The model's answer and the seconds it took, waits before retries left out."""
+        started = self.deadlines.working_seconds()
+        try:
+            completion = await complete(
+                self.conversation,
+                self.patience,
+                self.clock,
+                left_seconds=self._left_seconds,
+                on_retry=self._on_retry,
+            )
+        except ModelError as error:
+            # A key, an endpoint or a refused request says nothing of the agent's work.
+            raise _Ended(Exit.FAILED, f"the model call failed: {error}", fault="infrastructure") from error
+        return completion, self.deadlines.working_seconds() - started
+
+    def _on_retry(self, error: ModelError, attempt: int, wait_seconds: float) -> None:
+        self.retries += 1
+        self.deadlines.waited(wait_seconds)
+        if error.status in RATE_LIMIT_STATUSES:
+            self.rate_limit_wait_seconds += wait_seconds
+        self.events.append(self.narrator.retry(error, attempt, wait_seconds))
+
+    async def _record_answer(self, completion: Completion, seconds: float) -> Answer:
+        """Before any of its tools runs: what a model has answered is never paid for twice."""
+        self.context.measured(completion.usage.input_tokens)
+        answer = classify(completion.message, completion.finish)
+        entry = Entry(
+            step=self.progress.steps + 1,
+            at=self.clock.unix(),
+            message=completion.message,
+            usage=completion.usage,
+            seconds=seconds,
+            finish=completion.finish,
+        )
+        self.events += self.narrator.step(entry.step, completion, seconds)
+        self.progress.saw(entry)
+        if answer is Answer.FINAL:
+            self.events.append(self.narrator.output(self.progress.text))
+        await self._write([entry], steps=1, usage=completion.usage)
+        return answer
+
+    async def _reply(self, message: Message, answer: Answer, *, lost: bool = False) -> None:
+        """Record what follows an answer, with the next step reserved; or end, where nothing does."""
+        if answer is Answer.FINAL:
+            raise _Ended(Exit.COMPLETED)
+        given_up = self.progress.given_up(message, answer)
+        if given_up is not None:
+            raise _Ended(Exit.FAILED, given_up, fault="agent")
+        started = self.deadlines.working_seconds()
+        if answer is not Answer.CALLS:
+            replies = [follow_up(message, answer, self.options.max_output_tokens)]
+        elif lost:
+            replies = [interrupted(message)]
+        else:
+            replies = [await self._run_tools(message.tool_calls)]
+        if lost and self.assignment.resume_note is not None:
+            replies.append(self.assignment.resume_note)
+        seconds = self.deadlines.working_seconds() - started
+        more = self.progress.steps < self.options.max_steps_per_subagent
+        await self._record(replies, seconds=seconds, reserve_step=more)
+        self.deadlines.stepped()
+
+    async def _run_tools(self, calls: Sequence[ToolCall]) -> Message:
+        """The results in the order of the calls. A worktree that may have changed is saved before they are recorded."""
+        try:
+            async with asyncio.timeout(self._left_seconds()) as limit:
+                if all(self.read_only.get(call.name, False) for call in calls):
+                    results = await _together([self._call_tool(call) for call in calls])
+                else:
+                    results = [await self._call_tool(call) for call in calls]
+        except TimeoutError:
+            if limit.expired():
+                raise self._timed_out() from None
+            raise
+        if any(not self.read_only.get(call.name, True) for call in calls):
+            await self.checkpoint()
+        return Message(role=Role.TOOL, parts=tuple(results))
+
+    async def _call_tool(self, call: ToolCall) -> ToolResult:
+        started = self.clock.monotonic()
+        result = await self.toolbox.call(call)
+        self.events.append(self.narrator.tool_call(call, result, self.clock.monotonic() - started))
+        return result
+
+    async def _record(self, messages: Sequence[Message], *, seconds: float = 0.0, reserve_step: bool) -> None:
+        """Messages that no model wrote. The seconds are those of the first one's work."""
+        at, step = self.clock.unix(), self.progress.steps
+        entries = [Entry(step=step, at=at, message=message, seconds=seconds) for message in messages[:1]]
+        entries += [Entry(step=step, at=at, message=message) for message in messages[1:]]
+        before = self.progress.tool_calls
+        for entry in entries:
+            self.progress.saw(entry)
+        await self._write(entries, tool_calls=self.progress.tool_calls - before, reserve_step=reserve_step)
+
+    async def _write(
+        self,
+        entries: Sequence[Entry],
+        *,
+        steps: int = 0,
+        tool_calls: int = 0,
+        usage: Usage | None = None,
+        reserve_step: bool = False,
+    ) -> None:
+        events, self.events = self.events, []
+        recorded = await self.journal.record(
+            entries, events, steps=steps, tool_calls=tool_calls, usage=usage or Usage(), reserve_step=reserve_step
+        )
+        for entry in entries:
+            if sendable(entry.message):
+                self.context.append(entry.message)
+                self.conversation.append(entry.message)
+        if recorded.cancel_reason is not None:
+            raise _Ended(Exit.CANCELLED, recorded.cancel_reason)
+        if recorded.limit is not None:
+            raise _Ended(Exit.BUDGET_EXHAUSTED, f"the swarm's {recorded.limit} is used up", limit=recorded.limit)
+
+    def _result(self, end: _Ended) -> LoopResult:
+        progress = self.progress
+        return LoopResult(
+            exit=end.exit,
+            text=progress.text,
+            error=end.error,
+            fault=end.fault,
+            limit=end.limit,
+            steps=progress.steps,
+            tool_calls=progress.tool_calls,
+            retries=self.retries,
+            usage=progress.usage,
+            rate_limit_wait_seconds=self.rate_limit_wait_seconds,
+            events=(*self.events, *([self.narrator.error(end.error)] if end.error else [])),
+        )
+
+
+async def _together(calls: Sequence[Coroutine[None, None, ToolResult]]) -> list[ToolResult]:
+    """Run all at once; if one raises, the others are cancelled and its exception is the one that is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -1,0 +1,75 @@
+"""The events of a running branch, as values: the journal stores them with the record they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from swarmq.models.branch import BranchSpec
+from swarmq.models.events import (
+    INPUT_PREVIEW_CHARACTERS,
+    MESSAGE_PREVIEW_CHARACTERS,
+    OUTPUT_PREVIEW_CHARACTERS,
+    Event,
+    EventType,
+    preview,
+)
+from swarmq.models.messages import Completion, Thinking, ToolCall, ToolResult
+
+ANSWER_CHARACTERS = 20_000
+"""The final answer in its event; the whole one is in the branch's outcome."""
+
+
+@dataclass(frozen=True)
+class Narrator:
+    """Makes events of one branch. ``now`` gives Unix seconds."""
+
+    branch: BranchSpec
+    now: Callable[[], float]
+
+    def _event(self, type_: EventType, **values: object) -> Event:
+        branch = self.branch
+        return Event(
+            type=type_, at=self.now(), swarm=branch.swarm_id, subtask=branch.subtask_id, branch=branch.id, data=values
+        )
+
+    def step(self, step: int, completion: Completion, seconds: float) -> list[Event]:
+        """A model call, with what it thought and said."""
+        usage = completion.usage
+        events = [
+            self._event(
+                EventType.BRANCH_STEP,
+                step=step,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                seconds=round(seconds, 3),
+            )
+        ]
+        thinking = "\n".join(part.text for part in completion.message.parts if isinstance(part, Thinking) and part.text)
+        if thinking:
+            events.append(self._event(EventType.BRANCH_THINKING, text=preview(thinking, MESSAGE_PREVIEW_CHARACTERS)))
+        text = completion.message.text
+        if text.strip():
+            events.append(self._event(EventType.BRANCH_MESSAGE, text=preview(text, MESSAGE_PREVIEW_CHARACTERS)))
+        return events
+
+    def tool_call(self, call: ToolCall, result: ToolResult, seconds: float) -> Event:
+        return self._event(
+            EventType.BRANCH_TOOL_CALL,
+            tool=call.name,
+            input=preview(call.arguments, INPUT_PREVIEW_CHARACTERS),
+            output=preview(result.content, OUTPUT_PREVIEW_CHARACTERS),
+            ok=not result.is_error,
+            seconds=round(seconds, 3),
+        )
+
+    def retry(self, error: Exception, attempt: int, wait_seconds: float) -> Event:
+        return self._event(
+            EventType.BRANCH_RETRY, error=str(error), attempt=attempt, wait_seconds=round(wait_seconds, 3)
+        )
+
+    def output(self, text: str) -> Event:
+        return self._event(EventType.BRANCH_OUTPUT, text=preview(text, ANSWER_CHARACTERS))
+
+    def error(self, error: str) -> Event:
+        return self._event(EventType.BRANCH_ERROR, error=error)

@@ -1,0 +1,56 @@
+"""What the loop needs from outside, as small protocols: its tools, its journal, and a place to checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from swarmq.models.events import Event
+from swarmq.models.messages import ToolCall, ToolResult, ToolSpec, Usage
+from swarmq.models.transcript import Entry
+
+
+class Toolbox(Protocol):
+    """The tools that this branch really has."""
+
+    def specs(self) -> Sequence[ToolSpec]: ...
+
+    async def call(self, call: ToolCall) -> ToolResult:
+        """Run one call. What the model did wrong comes back as an error result, never as an exception."""
+        ...
+
+
+class Recorded(Protocol):
+    """What the journal says back: the option whose limit was reached, and why the branch is to stop."""
+
+    @property
+    def limit(self) -> str | None: ...
+
+    @property
+    def cancel_reason(self) -> str | None: ...
+
+
+class Journal(Protocol):
+    """Where a branch's transcript and events go. Each call is one atomic, fenced write."""
+
+    async def record(
+        self,
+        entries: Sequence[Entry],
+        events: Sequence[Event],
+        *,
+        steps: int,
+        tool_calls: int,
+        usage: Usage,
+        reserve_step: bool,
+    ) -> Recorded:
+        """Append. ``steps``, ``tool_calls`` and ``usage`` are what these entries add to the counters.
+
+        ``reserve_step`` takes the next step from ``max_total_steps``. Raises LeaseLost where another holder writes.
+        """
+        ...
+
+
+class Checkpoint(Protocol):
+    """Saves the worktree, so that another worker could go on from it."""
+
+    async def __call__(self) -> object: ...

@@ -1,0 +1,68 @@
+"""The figures of a finished swarm (S3). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from swarmq.models.messages import Usage
+from swarmq.models.swarm import StageStats, SubtaskResult, SwarmRecord, SwarmStats
+
+
+class StageTimes(Protocol):
+    """When a stage ran, in Unix seconds; ``finished_at`` is 0 where it did not end."""
+
+    @property
+    def stage(self) -> int: ...
+
+    @property
+    def opened_at(self) -> float: ...
+
+    @property
+    def finished_at(self) -> float: ...
+
+
+def swarm_stats(
+    record: SwarmRecord,
+    results: Sequence[SubtaskResult],
+    stages: Iterable[StageTimes],
+    counters: Mapping[str, float],
+    now: float,
+) -> SwarmStats:
+    """``counters`` are the swarm's own, kept while it ran; ``now`` stands for the end, in Unix seconds."""
+    of_stages = tuple(stage_stats(stage, results, now) for stage in sorted(stages, key=lambda stage: stage.stage))
+    wall_seconds = max(0.0, (record.finished_at or now) - (record.started_at or record.spec.created_at))
+    sequential_seconds = sum(result.duration_seconds for result in results)
+    return SwarmStats(
+        stages=of_stages,
+        critical_path_steps=sum(stage.max_steps for stage in of_stages),
+        total_steps=sum(result.steps for result in results),
+        tool_calls=sum(result.tool_calls for result in results),
+        wall_seconds=wall_seconds,
+        sequential_seconds=sequential_seconds,
+        speedup=sequential_seconds / wall_seconds if wall_seconds > 0 else 0.0,
+        usage=total_usage(results, counters),
+        cache_hits=int(counters.get("cache_hits", 0)),
+        cache_misses=int(counters.get("cache_misses", 0)),
+        retries=sum(result.retries for result in results),
+        rate_limit_wait_seconds=counters.get("rate_limit_wait_seconds", 0.0),
+        lost_leases=int(counters.get("lost_leases", 0)),
+    )
+
+
+def stage_stats(stage: StageTimes, results: Iterable[SubtaskResult], now: float) -> StageStats:
+    """One stage; subtasks that were blocked or never started had no agent."""
+    ran = [result for result in results if result.stage == stage.stage and result.branch_id is not None]
+    steps = [result.steps for result in ran]
+    return StageStats(
+        stage=stage.stage,
+        subagents=len(ran),
+        max_steps=max(steps, default=0),
+        total_steps=sum(steps),
+        seconds=max(0.0, (stage.finished_at or now) - stage.opened_at),
+    )
+
+
+def total_usage(results: Iterable[SubtaskResult], counters: Mapping[str, float]) -> Usage:
+    """What the swarm used. The counters also hold planning, synthesis and branches that a retry replaced."""
+    return Usage(**{field: int(counters.get(field, 0)) for field in Usage.model_fields})
