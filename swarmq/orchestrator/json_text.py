@@ -29,10 +29,3 @@ def json_values(text: str) -> Iterator[Any]:
             position = start.start() + 1
         else:
             yield value
-
-
-def first_json(text: str) -> Any:
-    """The first of them; ValueError where there is none."""
-    for value in json_values(text):
-        return value
-    raise ValueError("no JSON object found in the text")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmq.orchestrator.json_text import first_json, json_values
+from swarmq.orchestrator.json_text import json_values
 
 
 @pytest.mark.parametrize(
@@ -27,12 +27,6 @@ from swarmq.orchestrator.json_text import first_json, json_values
 )
 def test_values_in_order(text: str, values: list[Any]) -> None:
     assert list(json_values(text)) == values
-
-
-def test_the_first_one_or_an_error() -> None:
-    assert first_json('x {"a": 1} {"b": 2}') == {"a": 1}
-    with pytest.raises(ValueError, match="no JSON"):
-        first_json("x")
 
 
 @pytest.mark.parametrize("part", ["{", '{"a":', '[{"a":"', "{ ", "{\n", "{" + " " * 300, '[{"'])
