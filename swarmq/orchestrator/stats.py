@@ -29,7 +29,7 @@ def swarm_stats(
     counters: Mapping[str, float],
     now: float,
 ) -> SwarmStats:
-    """``counters`` are the swarm's own, kept while it ran; ``now`` stands for the end, in Unix seconds."""
+    """The figures. ``counters`` are those that the swarm kept while it ran; ``now`` is Unix seconds."""
     of_stages = tuple(stage_stats(stage, results, now) for stage in sorted(stages, key=lambda stage: stage.stage))
     wall_seconds = max(0.0, (record.finished_at or now) - (record.started_at or record.spec.created_at))
     sequential_seconds = sum(result.duration_seconds for result in results)
@@ -41,7 +41,8 @@ def swarm_stats(
         wall_seconds=wall_seconds,
         sequential_seconds=sequential_seconds,
         speedup=sequential_seconds / wall_seconds if wall_seconds > 0 else 0.0,
-        usage=total_usage(results, counters),
+        # The counters also hold planning, synthesis and branches that a retry has replaced.
+        usage=Usage(**{name: int(counters.get(name, 0)) for name in Usage.model_fields}),
         cache_hits=int(counters.get("cache_hits", 0)),
         cache_misses=int(counters.get("cache_misses", 0)),
         retries=sum(result.retries for result in results),
@@ -61,8 +62,3 @@ def stage_stats(stage: StageTimes, results: Iterable[SubtaskResult], now: float)
         total_steps=sum(steps),
         seconds=max(0.0, (stage.finished_at or now) - stage.opened_at),
     )
-
-
-def total_usage(results: Iterable[SubtaskResult], counters: Mapping[str, float]) -> Usage:
-    """What the swarm used. The counters also hold planning, synthesis and branches that a retry replaced."""
-    return Usage(**{field: int(counters.get(field, 0)) for field in Usage.model_fields})

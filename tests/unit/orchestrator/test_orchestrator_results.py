@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from agent_fakes import FakeModel, FakeTime, call, says, swarm_spec
+from agent_fakes import FakeModel, FakeTime, Turn, call, says, swarm_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,14 +99,14 @@ class Stage:
 
 
 def test_stats_are_those_of_the_specification() -> None:
-    usage = Usage(input_tokens=100, output_tokens=10, cached_tokens=40)
     results = [
-        result("A", steps=3, tool_calls=4, duration_seconds=30.0, usage=usage, retries=1),
-        result("B", steps=7, tool_calls=9, duration_seconds=50.0, usage=usage),
+        result("A", steps=3, tool_calls=4, duration_seconds=30.0, retries=1),
+        result("B", steps=7, tool_calls=9, duration_seconds=50.0),
         result("C", stage=1, steps=5, duration_seconds=20.0, status=SubtaskStatus.FAILED),
         result("D", stage=1, status=SubtaskStatus.BLOCKED, branch_id=None),
     ]
     counters = {"cache_hits": 1.0, "cache_misses": 2.0, "rate_limit_wait_seconds": 3.5, "lost_leases": 1.0}
+    counters |= {"input_tokens": 300.0, "output_tokens": 20.0, "cached_tokens": 80.0, "steps": 17.0}
     stats = swarm_stats(
         record(started_at=1000.0), results, [Stage(1, 1052.0), Stage(0, 1001.0, 1051.0)], counters, 1080.0
     )
@@ -118,6 +118,7 @@ def test_stats_are_those_of_the_specification() -> None:
     assert (stats.wall_seconds, stats.sequential_seconds, stats.speedup) == (80.0, 100.0, 1.25)
     assert (stats.cache_hits, stats.cache_misses, stats.retries, stats.lost_leases) == (1, 2, 1, 1)
     assert stats.rate_limit_wait_seconds == 3.5
+    assert stats.usage == Usage(input_tokens=300, output_tokens=20, cached_tokens=80)
 
 
 def test_a_swarm_that_did_nothing_has_figures_too() -> None:
@@ -268,8 +269,8 @@ class TestSynthesis:
     @pytest.mark.parametrize(
         "turns", [[says()] * 3, [says("x", call("read"))], [says("No.", finish=FinishReason.REFUSAL)]]
     )
-    async def test_no_answer_is_an_error(self, turns: list[object]) -> None:
-        model = FakeModel(*turns)  # type: ignore[arg-type]
+    async def test_no_answer_is_an_error(self, turns: list[Turn]) -> None:
+        model = FakeModel(*turns)
         with pytest.raises(PermanentModelError):
             await synthesize(model, swarm_spec(), self.RESULTS, FakeTime().clock())
         assert model.conversations[0].closed
