@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -99,7 +100,9 @@ class Child:
         except OSError as error:
             lines = [f"no log ({error.strerror})"]
         tail = " | ".join(line.strip() for line in [line for line in lines if line.strip()][-_TAIL_LINES:])
-        return f"{tail[-_TAIL_CHARACTERS:] or 'it wrote nothing'} (log: {self.log})"
+        if not tail:
+            tail = "it wrote nothing" if os.statvfs(self.log.parent).f_bavail else "the disk is full"
+        return f"{tail[-_TAIL_CHARACTERS:]} (log: {self.log})"
 
 
 def _exit(code: int) -> str:

@@ -94,7 +94,7 @@ class Stack:
         deadline = time.monotonic() + timeout_seconds
         while True:
             status = self.status()
-            if not status.running:
+            if status.state in ("stopped", "failed"):
                 raise EnvironmentFault(f"the embedded stack does not run: {status.reason or status.state}")
             waiting = [p.name for p in status.processes if p.name in QUEUES and not p.ready]
             if not waiting and {p.name for p in status.processes} >= set(QUEUES) & set(self._commands):

@@ -100,8 +100,15 @@ class Supervisor:
         try:
             valkey.write_config(self._layout, self._password)
             self._write_record()
+            self._start_valkey()
+            self._start_due()
+            self._record = replace(self._record, state="running")
+            self._write_record()  # unlike later ones it must succeed: a stack without it is found by nobody
+            self._control = ControlSocket(self._layout.control)
         except OSError as error:
             raise state_fault(self._layout.stack_dir, error) from None
+
+    def _start_valkey(self) -> None:
         self._spawn(self._valkey)
         deadline = time.monotonic() + LOAD_SECONDS
         while not valkey.answers(self._layout, self._password):
@@ -111,9 +118,6 @@ class Supervisor:
             if self._stop_reason is not None or time.monotonic() > deadline:
                 raise EnvironmentFault(f"the embedded Valkey does not answer: {self._valkey.last_words()}")
             time.sleep(_POLL_SECONDS)
-        self._start_due()
-        self._control = ControlSocket(self._layout.control)
-        self._note("running")
 
     def _spawn(self, child: Child) -> None:
         environment = self._environment()
@@ -146,9 +150,13 @@ class Supervisor:
             self._greet(caller)
 
     def _greet(self, caller: Caller) -> None:
+        try:
+            variables = merged(self._variables, caller.variables)
+        except (ValueError, TypeError):  # endpoints that do not parse: no client of ours
+            caller.connection.close()
+            return
         self._touched_at = time.monotonic()
         self._waiting.append(caller)
-        variables = merged(self._variables, caller.variables)
         if variables == self._variables:
             return
         # A worker's environment is fixed at its start, so a new key means new workers; branches are handed over.
@@ -185,7 +193,7 @@ class Supervisor:
                     if reason := child.ended(os.waitstatus_to_exitcode(status)):
                         raise EnvironmentFault(f"the embedded stack gave up: {reason}")
         if ended:
-            self._note("running")
+            self._note()
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -193,10 +201,14 @@ class Supervisor:
         for child in due:
             self._spawn(child)
         if due:
-            self._note("running")
+            self._note()
 
     def _stop_when_idle(self) -> None:
+        """Also when no client can find the stack any more: XDG_RUNTIME_DIR goes with the user's last session."""
         now = time.monotonic()
+        if not self._layout.control.exists():
+            self._stop_reason = f"{self._layout.runtime_dir} was removed"
+            return
         with contextlib.suppress(OSError):
             stamp = self._layout.touch.stat().st_mtime
             if stamp != self._touch_stamp:  # compared with itself alone: clocks are set, files carry old times
@@ -211,7 +223,8 @@ class Supervisor:
         """End everything; from the closed control socket a client sees that it has to wait and start anew."""
         if self._control is not None:
             self._control.close()
-        self._note("stopping", reason)
+        self._record = replace(self._record, state="stopping", reason=reason)
+        self._note()
         records = [child.record for child in self._children() if child.record is not None]
         end_all(records, self._plan.grace_seconds)
         guard = self._record.guard
@@ -219,15 +232,14 @@ class Supervisor:
         for path in (self._layout.socket, self._layout.url_file, self._layout.touch):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-        self._record = replace(self._record, supervisor=None, guard=None)
-        self._note(state, reason, running=False)
+        self._record = replace(self._record, state=state, supervisor=None, guard=None)
+        self._note(running=False)
 
     def _children(self) -> list[Child]:
         return [self._valkey, *self._workers]
 
-    def _note(self, state: str, reason: str = "", *, running: bool = True) -> None:
+    def _note(self, *, running: bool = True) -> None:
         """Bring the record up to date. A full disk must not end a stack that runs."""
-        self._record = replace(self._record, state=state, reason=reason)
         try:
             self._write_record(running=running)
         except OSError as error:

@@ -14,9 +14,8 @@ from typing import BinaryIO
 
 from swarmq.devstack.layout import Layout, write_private
 from swarmq.errors import EnvironmentFault
+from swarmq.store.keys import ACTIVE
 
-ACTIVE_KEY = "swarmq:active"
-"""The set of unfinished swarms; the store's key registry owns it (redis-py is too slow to import here)."""
 _ANSWER_SECONDS = 2.0
 
 
@@ -67,7 +66,7 @@ def answers(layout: Layout, password: str) -> bool:
 def count_active(layout: Layout, password: str) -> int | None:
     """How many swarms are unfinished; None when Valkey does not tell."""
     try:
-        reply = _ask(layout.socket, password, "SCARD", ACTIVE_KEY)
+        reply = _ask(layout.socket, password, "SCARD", ACTIVE())
     except OSError:
         return None
     return int(reply[1:]) if reply.startswith(":") else None
