@@ -1,0 +1,87 @@
+"""Commits that an agent made itself: found without running git in the agent's repository, and copied into ours.
+
+Everything in a worktree's ``.git`` may have been written by the agent: its files are read as plain, bounded files, its
+objects through ``GIT_ALTERNATE_OBJECT_DIRECTORIES`` of our own repository, and copied by ``index-pack --strict``,
+which computes every id again and refuses what is malformed or incomplete. Where any of that fails, the agent's files
+still become a commit of ours; only the steps on the way are lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from pathlib import Path
+
+from swarmq.errors import WorkspaceError
+from swarmq.workspace.git import GitAt
+from swarmq.workspace.private_clone import PrivateClone
+from swarmq.workspace.worktrees import Worktree
+
+_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_REF = re.compile(r"ref: (refs/[^\s\0]{1,255})")
+_HEAD_BYTES = 1024
+_PACKED_REFS_BYTES = 16 * 1024 * 1024
+
+
+def adopted_head(clone: PrivateClone, worktree: Worktree) -> str:
+    """The commit that the agent's work stands on: its own last one, if that descends from the branch's base.
+
+    Otherwise (HEAD moved back or to other history, ``.git`` deleted or broken) the base: no work is lost, because the
+    files are taken as they are.
+    """
+    head = _head_of(worktree.path / ".git")
+    if head is None:
+        return worktree.base
+    if head in (worktree.head, worktree.base):
+        return head
+    known = clone.adopted.get((worktree.path, head))
+    if known is None:
+        known = clone.adopted[worktree.path, head] = _adopt(clone, worktree, head)
+    return known
+
+
+def _adopt(clone: PrivateClone, worktree: Worktree, head: str) -> str:
+    objects = worktree.path / ".git" / "objects"
+    borrowing = GitAt(git_dir=clone.git_dir, borrowed=(objects,), private=True)
+    descends = ("merge-base", "--is-ancestor", worktree.base, head)
+    if objects.is_symlink() or borrowing.run(*descends, accept=(0, 1, 128)).status != 0:
+        return worktree.base
+    try:
+        wanted = f"{head}\n^{worktree.base}\n^{worktree.head}\n".encode()
+        pack = borrowing.run("pack-objects", "--revs", "--stdout", "-q", stdin=wanted).stdout
+        clone.git.run("index-pack", "--stdin", "--strict", stdin=pack)
+    except WorkspaceError:  # broken or crafted objects: the files are taken all the same
+        return worktree.base
+    return head if clone.git.run(*descends, accept=(0, 1, 128)).status == 0 else worktree.base
+
+
+def _head_of(git_dir: Path) -> str | None:
+    """The commit id in HEAD, or in the ref that it names."""
+    if git_dir.is_symlink():
+        return None
+    head = _read(git_dir / "HEAD", _HEAD_BYTES).strip()
+    named = _REF.fullmatch(head)
+    if named is not None and ".." not in named[1]:
+        head = _read(git_dir / named[1], _HEAD_BYTES).strip() or _packed(git_dir, named[1])
+    return head if _ID.fullmatch(head) else None
+
+
+def _packed(git_dir: Path, ref: str) -> str:
+    for line in _read(git_dir / "packed-refs", _PACKED_REFS_BYTES).splitlines():
+        if line.endswith(f" {ref}"):
+            return line.partition(" ")[0]
+    return ""
+
+
+def _read(path: Path, limit_bytes: int) -> str:
+    """The start of a regular file; empty for anything else, above all for a pipe, which would block."""
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if stat.S_ISREG(os.fstat(file).st_mode):
+                return os.read(file, limit_bytes).decode("utf-8", "replace")
+        finally:
+            os.close(file)
+    return ""

@@ -1,0 +1,127 @@
+"""From an agent's files to commits: checkpoints while it works, one finished commit at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from swarmq.errors import WorkspaceError
+from swarmq.workspace.adoption import adopted_head
+from swarmq.workspace.commit_object import checkpoint_message, with_trailers
+from swarmq.workspace.git import IDENTITY
+from swarmq.workspace.private_clone import PrivateClone
+from swarmq.workspace.staging import changed_names, numstat, stage, write_tree
+from swarmq.workspace.worktrees import Worktree, fence, index_of, view_of
+
+
+@dataclass(frozen=True, slots=True)
+class CommitInfo:
+    """A finished commit. ``files`` are all that differ from the branch's base, both names of a renamed one."""
+
+    commit: str
+    files: tuple[str, ...]
+    insertions: int
+    deletions: int
+
+
+def identity(author: str = IDENTITY) -> dict[str, str]:
+    """The variables that name an author (``Name <email>``); the committer is always swarmq."""
+    variables: dict[str, str] = {}
+    for role, person in (("AUTHOR", author), ("COMMITTER", IDENTITY)):
+        name, _, email = person.partition("<")
+        # git refuses an empty name and takes these characters out of any other.
+        variables[f"GIT_{role}_NAME"] = re.sub(r"[<>\s]+", " ", name).strip() or "swarmq"
+        variables[f"GIT_{role}_EMAIL"] = re.sub(r"[<>\s]+", "", email) or "swarmq@localhost"
+    return variables
+
+
+def checkpoint(clone: PrivateClone, worktree: Worktree, previous: str | None) -> str | None:
+    """Save the files as a commit on the branch's checkpoint ref; None where ``previous`` (or the start) holds them.
+
+    Raises WorkspaceError if a newer token has taken the branch over.
+    """
+    tree = _staged_tree(clone, worktree, strict=False)
+    head = adopted_head(clone, worktree)
+    last = clone.commit(previous or worktree.start)
+    stood_on = worktree.head if previous is None else "".join(last.parents[:1])
+    if (tree, head) == (last.tree, stood_on):
+        return None
+    message = checkpoint_message(worktree.base, worktree.token)
+    commit = clone.git.run("commit-tree", tree, "-p", head, "-m", message, variables=identity()).text
+    with fence(clone, worktree.branch_id, worktree.token):
+        _move(clone, clone.checkpoint_ref(worktree.branch_id), commit, previous)
+    return commit
+
+
+def commit(
+    clone: PrivateClone, worktree: Worktree, message: str, trailers: Mapping[str, str], author: str
+) -> CommitInfo | None:
+    """The finished commit of a branch, on its work ref; None where its files are those of its base.
+
+    Commits that the agent made itself are kept below it; if they hold everything, the last of them gets the trailers.
+    Called again, it gives the commit that is there.
+    """
+    tree = _staged_tree(clone, worktree, strict=True)
+    if tree == clone.commit(worktree.base).tree:
+        return None
+    head = adopted_head(clone, worktree)
+    own = clone.commit(head)
+    ref = clone.work_ref(worktree.branch_id)
+    done = clone.resolve(ref)
+    made = done if done is not None and _same(clone, done, tree, head) else None
+    if made is None and head != worktree.base and own.tree == tree:
+        made = clone.write_commit(own.rewritten(own.parents, trailers))
+    elif made is None:
+        text = with_trailers(message.replace("\0", ""), trailers).encode("utf-8", "surrogateescape")
+        variables = identity(author)
+        made = clone.git.run("commit-tree", tree, "-p", head, "-F", "-", stdin=text, variables=variables).text
+    with fence(clone, worktree.branch_id, worktree.token):
+        if made != done:
+            _move(clone, ref, made, done)
+    return CommitInfo(made, *numstat(clone.git, worktree.base, made))
+
+
+def changed_files(clone: PrivateClone, worktree: Worktree) -> tuple[str, ...]:
+    """Names of the files that differ from the branch's base."""
+    if worktree.token == 0:  # readers share their index: it is only read
+        return tuple(changed_names(view_of(clone, worktree)))
+    tree = _staged_tree(clone, worktree, strict=False)
+    return numstat(clone.git, worktree.base, tree)[0]
+
+
+def _staged_tree(clone: PrivateClone, worktree: Worktree, *, strict: bool) -> str:
+    """The tree of the files as they are. git is asked to write it only where the index changed since the last time."""
+    view = view_of(clone, worktree)
+    if not index_of(clone, worktree).is_file():
+        raise WorkspaceError(f"the worktree {worktree.path} has been removed")
+    stage(view, strict=strict)
+    found = os.stat(index_of(clone, worktree))
+    state = (found.st_ino, found.st_mtime_ns, found.st_size)
+    known = clone.staged.get(worktree.path)
+    if known is not None and known[0] == state:
+        return known[1]
+    tree = write_tree(view)
+    found = os.stat(index_of(clone, worktree))
+    clone.staged[worktree.path] = ((found.st_ino, found.st_mtime_ns, found.st_size), tree)
+    return tree
+
+
+def _same(clone: PrivateClone, done: str, tree: str, head: str) -> bool:
+    """Whether a finished commit holds these files on that history, so that none is made again."""
+    found = clone.commit(done)
+    return found.tree == tree and (found.parents[:1] == (head,) or found.parents == clone.commit(head).parents)
+
+
+def _move(clone: PrivateClone, ref: str, new: str, expected: str | None) -> None:
+    """Move a ref of a branch whose fence is held.
+
+    It may stand elsewhere than the record says, if a holder died between moving it and recording that; whoever holds
+    the newest token goes on from the record, so the ref is moved from where it stands.
+    """
+    if clone.swap(ref, new, expected):
+        return
+    standing = clone.resolve(ref)
+    if standing != new and not clone.swap(ref, new, standing):
+        raise WorkspaceError(f"{ref} was moved by another process meanwhile")

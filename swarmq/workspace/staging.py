@@ -1,0 +1,148 @@
+"""Taking an agent's files into our own index of its worktree.
+
+``git add -A`` is not used: it stops at a nested repository without a commit, records one with a commit as a submodule,
+and runs ``git status`` inside of populated submodules, with whatever commands their configuration holds. Here git only
+lists what differs, and only regular files and symbolic links are handed back to it. So nested repositories are left
+out, and what a submodule points to is never changed by a swarm.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from swarmq.errors import WorkspaceError
+from swarmq.workspace.git import GitAt, shown
+
+MAX_FILE_BYTES = 100 * 1024 * 1024
+"""Larger files are not taken into commits (no forge accepts them); 100 MB is GitHub's limit."""
+_SUBMODULE = b"160000"
+_REFUSED = re.compile(r"fatal: Unable to process path (?P<name>.*?)\s*\Z", re.DOTALL)
+
+
+def changed_names(view: GitAt) -> list[str]:
+    """Paths that differ from the index or are new and not ignored; a nested repository ends with a slash."""
+    listed = view.run("ls-files", "--modified", "--others", "--exclude-standard", "--deduplicate", "-z")
+    return listed.names
+
+
+def stage(view: GitAt, *, strict: bool) -> bool:
+    """Bring the index up to date with the files; whether there was anything to do.
+
+    What cannot be committed (unreadable, larger than 100 MB, a name that git refuses) is left out, or, if ``strict``,
+    raises WorkspaceError that names it.
+    """
+    root = _present(view)
+    identity = os.lstat(root).st_ino
+    names = changed_names(view)
+    taken, gone, refused = _sorted_out(view, root, names)
+    if refused and strict:
+        raise WorkspaceError(f"cannot be committed: {'; '.join(refused[:3])}")
+    _present(view, identity)  # a directory removed while git looked at it would read as "all files deleted"
+    if gone:
+        _update_index(view, gone, "--force-remove", strict=strict)
+    if taken:
+        _update_index(view, taken, "--add", "--remove", "--replace", strict=strict)
+    _present(view, identity)
+    return bool(taken or gone)
+
+
+def _present(view: GitAt, identity: int | None = None) -> Path:
+    """The worktree's directory. WorkspaceError if it is not there any more, or is another one."""
+    root = view.work_tree
+    if root is None:
+        raise ValueError("a view has a work tree")
+    try:
+        found = os.lstat(root)
+    except FileNotFoundError:
+        found = None
+    if found is None or not stat.S_ISDIR(found.st_mode) or identity not in (None, found.st_ino):
+        raise WorkspaceError(f"the worktree {root} has been removed")
+    return root
+
+
+def _sorted_out(view: GitAt, root: Path, names: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """What to take (deleted files included), what to drop from the index, and why the rest is refused."""
+    taken: list[str] = []
+    gone: list[str] = []
+    refused: list[str] = []
+    directories: list[str] = []
+    for name in names:
+        if name.endswith("/"):
+            continue
+        try:
+            found = os.lstat(root / name)
+        except (FileNotFoundError, NotADirectoryError):
+            taken.append(name)
+            continue
+        if _beyond_link(root, name):
+            gone.append(name)
+        elif stat.S_ISDIR(found.st_mode):
+            directories.append(name)
+        elif stat.S_ISREG(found.st_mode) and found.st_size > MAX_FILE_BYTES:
+            refused.append(f"{shown(name)} is larger than 100 MB ({found.st_size // 2**20:,} MB)")
+        elif stat.S_ISREG(found.st_mode) and not os.access(root / name, os.R_OK):
+            refused.append(f"{shown(name)} cannot be read")
+        elif stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode):
+            taken.append(name)
+        else:
+            refused.append(f"{shown(name)} is neither a file nor a link")
+    if directories:  # a submodule, or a directory where a file was
+        submodules = _submodules(view, directories)
+        gone += [name for name in directories if name not in submodules]
+    return taken, gone, refused
+
+
+def _beyond_link(root: Path, name: str) -> bool:
+    """Whether one of the directories above is a symbolic link now: then the file is not in the worktree any more."""
+    parent = os.path.dirname(name)
+    while parent:
+        if os.path.islink(root / parent):
+            return True
+        parent = os.path.dirname(parent)
+    return False
+
+
+def _submodules(view: GitAt, names: Sequence[str]) -> set[str]:
+    literal = {"GIT_LITERAL_PATHSPECS": "1"}
+    entries = view.run("ls-files", "--stage", "-z", "--", *names, variables=literal).names
+    return {entry.partition("\t")[2] for entry in entries if os.fsencode(entry).startswith(_SUBMODULE)}
+
+
+def _update_index(view: GitAt, names: Sequence[str], *options: str, strict: bool) -> None:
+    names = list(names)
+    while names:
+        feed = b"".join(os.fsencode(name) + b"\0" for name in names)
+        result = view.run("update-index", *options, "-z", "--stdin", stdin=feed, accept=(0, 128))
+        if result.status == 0:
+            return
+        refused = _REFUSED.search(result.stderr)
+        name = refused["name"] if refused is not None else None
+        if strict or name not in names:
+            view.run("update-index", *options, "-z", "--stdin", stdin=feed)
+            return
+        names.remove(name)
+
+
+def write_tree(view: GitAt) -> str:
+    """The tree of the index."""
+    return view.run("write-tree").text
+
+
+def numstat(git: GitAt, old: str, new: str) -> tuple[tuple[str, ...], int, int]:
+    """Files that differ between two commits or trees (both names of a renamed one), lines added, lines removed."""
+    output = git.run("diff-tree", "-r", "-z", "--numstat", "--find-renames", "--no-ext-diff", old, new)
+    fields = iter(output.stdout.decode("utf-8", "surrogateescape").split("\0"))
+    files: list[str] = []
+    insertions = deletions = 0
+    for field in fields:
+        if not field:
+            continue
+        added, removed, name = field.split("\t", 2)
+        files += [name] if name else [next(fields), next(fields)]
+        insertions += int(added) if added != "-" else 0  # "-" stands for a binary file
+        deletions += int(removed) if removed != "-" else 0
+    return tuple(shown(name) for name in files), insertions, deletions

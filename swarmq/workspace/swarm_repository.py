@@ -1,0 +1,142 @@
+"""``SwarmRepository``: all that a swarm does with git, for callers in the event loop.
+
+Each method is one piece of blocking work in the bounded pool. Each can be repeated, also after its process died in the
+middle, and may run at the same time in other processes. Errors: WorkspaceError when git or the file system refuses,
+EnvironmentFault when git is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from swarmq.errors import WorkspaceError
+from swarmq.models.swarm import MergeReport
+from swarmq.workspace import commits, copying, history, integration, publishing, result_commits, worktrees
+from swarmq.workspace.blocking import run_blocking
+from swarmq.workspace.commits import CommitInfo
+from swarmq.workspace.git import IDENTITY
+from swarmq.workspace.private_clone import PrivateClone
+from swarmq.workspace.worktrees import Worktree
+
+__all__ = ["CommitInfo", "SwarmRepository", "Worktree"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SwarmRepository:
+    """A swarm's private clone, its worktrees, and its way back into the user's repository. Cheap to make."""
+
+    def __init__(self, state_dir: Path, swarm_id: str, repo: Path, base_commit: str) -> None:
+        self._clone = PrivateClone(state_dir, swarm_id, repo, base_commit)
+
+    async def _run(self, work: Callable[Concatenate[PrivateClone, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        def guarded() -> T:
+            try:
+                return work(self._clone, *args, **kwargs)
+            except OSError as error:  # a full disk, missing rights: for the caller the same as git's refusal
+                raise WorkspaceError(f"{error.filename or self._clone.directory}: {error.strerror}") from error
+
+        return await run_blocking(guarded)
+
+    async def _run_in_clone(
+        self, work: Callable[Concatenate[PrivateClone, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        def with_clone(clone: PrivateClone, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            clone.make()
+            return work(clone, *args, **kwargs)
+
+        return await self._run(with_clone, *args, **kwargs)
+
+    async def prepare(self) -> None:
+        """Make the private clone and keep the base alive in the user's repository; the others do it when needed."""
+        await self._run(PrivateClone.make)
+
+    async def open_worktree(self, branch_id: str, token: int, start: str) -> Worktree:
+        """The worktree of this fencing token, its files at ``start``: a commit, or a checkpoint of this branch.
+
+        From then on older tokens can neither save nor commit. WorkspaceError where a newer one was here.
+        """
+        return await self._run_in_clone(worktrees.open_worktree, branch_id, token, start)
+
+    async def open_reader(self, stage: int, commit: str) -> Worktree:
+        """A checkout that all readers of the stage share; never one in which a file was changed."""
+        return await self._run_in_clone(worktrees.open_reader, stage, commit)
+
+    async def copy_ignored(self, worktree: Worktree, globs: Sequence[str]) -> tuple[str, ...]:
+        """Copy ignored files of the user's checkout that match; names of those copied. Nothing is overwritten."""
+        return await self._run(copying.copy_ignored, worktree, globs)
+
+    async def checkpoint(self, worktree: Worktree, previous: str | None) -> str | None:
+        """Save the files as a commit that survives this process; None where ``previous`` holds them already.
+
+        The agent's own index, HEAD and stash are not touched. WorkspaceError where a newer token has taken over.
+        """
+        return await self._run(commits.checkpoint, worktree, previous)
+
+    async def commit(
+        self, worktree: Worktree, *, message: str, trailers: Mapping[str, str], author: str = IDENTITY
+    ) -> CommitInfo | None:
+        """The branch's finished commit, on top of those that the agent made; None where no file differs.
+
+        WorkspaceError names files that cannot be committed: unreadable ones, and any above 100 MB.
+        """
+        return await self._run(commits.commit, worktree, message, trailers, author)
+
+    async def changed_files(self, worktree: Worktree) -> tuple[str, ...]:
+        """Names of the files that differ from what the branch started from."""
+        return await self._run(commits.changed_files, worktree)
+
+    async def tree_of(self, commit: str) -> str:
+        """The tree of a commit: equal trees hold equal files."""
+        return await self._run_in_clone(lambda clone: clone.commit(commit).tree)
+
+    async def remove_worktree(self, worktree: Worktree) -> None:
+        """Remove a worktree; what was saved or committed stays."""
+        await self._run(worktrees.remove_worktree, worktree.path)
+
+    async def integrate(self, commit: str, *, message: str) -> MergeReport:
+        """Merge a finished commit into the integration branch, or report the conflict and leave that as it is."""
+        return await self._run_in_clone(integration.integrate, commit, message)
+
+    async def integration_commit(self) -> str:
+        """The tip of the integration branch; the base commit where nothing has been merged."""
+        return await self._run(history.integration_commit)
+
+    async def publish(self) -> tuple[str, str] | None:
+        """Bring the integration branch into the user's repository: (branch, commit); None where nothing was merged."""
+        return await self._run_in_clone(publishing.publish)
+
+    async def diff(self, old: str, new: str, stat: bool = False) -> str:
+        """The change between two commits as a patch of at most 5 MB, or as a diffstat."""
+        return await self._run(history.diff, old, new, stat)
+
+    async def log_graph(self) -> str:
+        """The commits of the swarm as ``git log --graph`` draws them."""
+        return await self._run(history.log_graph)
+
+    async def remove(self, keep_worktrees: Collection[str] = ()) -> None:
+        """Remove everything of the swarm, or all but some worktrees (paths) and the clone; loses no commit."""
+        await self._run(publishing.remove, keep_worktrees)
+
+    async def remove_worktrees(self) -> None:
+        """Remove all worktrees; what was saved or committed stays in the clone."""
+        await self._run(publishing.remove_worktrees)
+
+    async def remove_readers(self) -> None:
+        """Remove the checkouts that readers shared."""
+        await self._run(publishing.remove_readers)
+
+    async def keep_result(self, key: str, commit: str) -> None:
+        """Keep what a finished commit changed for later swarms on this repository."""
+        await self._run_in_clone(result_commits.keep_result, key, commit)
+
+    async def apply_result(self, key: str, base: str, branch_id: str | None = None) -> str | None:
+        """A commit on ``base`` with the kept files; None where that is not possible or changes nothing.
+
+        ``base`` has the tree on which the result was made: the key says so. With a branch, the commit becomes that
+        branch's finished one.
+        """
+        return await self._run_in_clone(result_commits.apply_result, key, base, branch_id)

@@ -1,0 +1,176 @@
+"""Worktrees of a private clone: made whole or not at all, one new one for each fencing token."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmq.errors import WorkspaceError
+from swarmq.workspace.git import GitAt
+from swarmq.workspace.private_clone import PrivateClone, publish_directory, valid_branch
+from swarmq.workspace.staging import changed_names
+
+READER_PREFIX = "read-"
+_REMOVAL_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Worktree:
+    """``start`` is the commit its files came from: the branch's base, or a checkpoint of the branch.
+
+    ``base`` is what the branch's work is measured against, ``head`` where the agent's HEAD stood at the beginning;
+    both are ``start`` but for a resumed branch. Readers have token 0.
+    """
+
+    path: Path
+    branch_id: str
+    start: str
+    token: int
+    base: str
+    head: str
+
+
+def index_of(clone: PrivateClone, worktree: Worktree) -> Path:
+    """Our own index of a worktree; that of the agent is never used."""
+    return clone.indexes / worktree.path.name
+
+
+def view_of(clone: PrivateClone, worktree: Worktree) -> GitAt:
+    """git with our repository and our index on the agent's files."""
+    return GitAt(git_dir=clone.git_dir, work_tree=worktree.path, index=index_of(clone, worktree), private=True)
+
+
+@contextmanager
+def fence(clone: PrivateClone, branch_id: str, token: int) -> Iterator[None]:
+    """Hold the branch's fence: no other holder moves its refs meanwhile. WorkspaceError where a newer token was here.
+
+    The newest token is noted in the file whose lock is held, so that a holder that was paused and lost its lease
+    cannot write any more from the moment on at which the next one opened its worktree.
+    """
+    with locked(clone, valid_branch(branch_id)) as file:
+        newest = int(os.pread(file, 32, 0) or b"0")
+        if newest > token:
+            raise WorkspaceError(f"branch {branch_id} was taken over: token {token} is older than {newest}")
+        if newest < token:
+            os.pwrite(file, str(token).encode(), 0)  # never shorter than what was there
+        yield
+
+
+@contextmanager
+def locked(clone: PrivateClone, name: str) -> Iterator[int]:
+    """Hold a lock of the swarm across processes; the lock dies with its holder."""
+    clone.fences.mkdir(parents=True, exist_ok=True)
+    file = os.open(clone.fences / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+    finally:
+        os.close(file)
+
+
+def open_worktree(clone: PrivateClone, branch_id: str, token: int, start: str) -> Worktree:
+    """The worktree of this token, at ``start``. Made once; called again, it is returned with what the agent did."""
+    with fence(clone, branch_id, token):
+        base = clone.commit(start).checkpoint_base if start != clone.base_commit else None
+        head = start if base is None else clone.commit(start).parents[0]
+        path = clone.worktrees / f"{branch_id}-{token}"
+        worktree = Worktree(path, branch_id, start, token, base or start, head)
+        if not _ready(clone, worktree):
+            _build(clone, worktree)
+        return worktree
+
+
+def open_reader(clone: PrivateClone, stage: int, commit: str) -> Worktree:
+    """The checkout that the readers of a stage share; one that somebody has written to is not given out again."""
+    number = 1
+    while True:
+        suffix = "" if number == 1 else f".{number}"
+        path = clone.worktrees / f"{READER_PREFIX}{stage}@{commit[:12]}{suffix}"
+        worktree = Worktree(path, "", commit, 0, commit, commit)
+        with locked(clone, path.name):
+            if not _ready(clone, worktree):
+                _build(clone, worktree)
+                return worktree
+        if not changed_names(view_of(clone, worktree)):
+            return worktree
+        number += 1
+
+
+def _ready(clone: PrivateClone, worktree: Worktree) -> bool:
+    path = worktree.path
+    return path.is_dir() and not path.is_symlink() and index_of(clone, worktree).is_file()
+
+
+def _build(clone: PrivateClone, worktree: Worktree) -> None:
+    """Check out under another name, then rename; one process and no lock of git's."""
+    remove_tree(worktree.path)  # a directory without its index is no worktree of ours, or half of one
+    for directory in (clone.worktrees, clone.indexes):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    suffix = secrets.token_hex(6)
+    making = clone.worktrees / f".making-{suffix}"
+    index = clone.indexes / f".making-{suffix}"
+    try:
+        making.mkdir(mode=0o700)
+        clone.worktree_git_dir(making / ".git", worktree.head)
+        files = GitAt(git_dir=clone.git_dir, work_tree=making, index=index, private=True)
+        files.run("read-tree", "--reset", "-u", worktree.start)
+        if worktree.head == worktree.start:
+            shutil.copyfile(index, making / ".git" / "index")
+        else:  # a resumed agent sees its uncommitted changes as such
+            GitAt(git_dir=clone.git_dir, index=making / ".git" / "index").run("read-tree", worktree.head)
+        index.replace(index_of(clone, worktree))
+        publish_directory(making, worktree.path)
+    finally:
+        remove_tree(making)
+        index.unlink(missing_ok=True)
+
+
+def remove_worktree(clone: PrivateClone, path: Path) -> None:
+    """Remove a directory below ``worktrees`` and our index of it; its commits stay in the clone."""
+    if path.parent != clone.worktrees:
+        raise WorkspaceError(f"{path} is not a worktree of swarm {clone.swarm_id}")
+    remove_tree(path)
+    (clone.indexes / path.name).unlink(missing_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory whatever an agent did to it; under its own name it is there whole or not at all."""
+    doomed = path
+    if not path.name.startswith("."):
+        doomed = path.with_name(f".doomed-{secrets.token_hex(6)}")
+        try:
+            path.rename(doomed)
+        except FileNotFoundError:
+            return
+    for last in [*[False] * (_REMOVAL_ROUNDS - 1), True]:
+        try:
+            if doomed.is_symlink() or doomed.is_file():
+                doomed.unlink()
+            else:
+                shutil.rmtree(doomed)
+        except FileNotFoundError:
+            if not doomed.exists():
+                return
+        except OSError:  # no permission in some directory, or a process that still runs added a file
+            if last:
+                raise
+            _open_directories(doomed)
+        else:
+            return
+
+
+def _open_directories(top: Path) -> None:
+    """Directories without write permission cannot be emptied; Go's module cache makes such."""
+    top.chmod(stat.S_IRWXU)
+    for root, directories, _ in os.walk(top):
+        for name in directories:
+            path = Path(root, name)
+            if not path.is_symlink():
+                path.chmod(stat.S_IRWXU)

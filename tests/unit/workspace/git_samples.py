@@ -1,0 +1,97 @@
+"""Small real repositories for the tests of the git layer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
+
+SWARM = "k3x9qm2p4t"
+OWNER = ("-c", "user.name=Owner", "-c", "user.email=owner@example.com", "-c", "commit.gpgSign=false")
+
+
+def git(where: Path, *arguments: str, check: bool = True, stdin: bytes | None = None) -> str:
+    """Plain git, as a user or an agent runs it; its output without the last line break."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    variables |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.environ.get("GIT_CONFIG_GLOBAL", os.devnull)}
+    command = ["git", *OWNER, "-C", str(where), *arguments]
+    done = subprocess.run(command, env=variables, input=stdin, capture_output=True, check=False)
+    if check and done.returncode != 0:
+        raise AssertionError(f"git {' '.join(arguments)}: {done.stderr.decode()}")
+    return done.stdout.decode("utf-8", "replace").rstrip("\n")
+
+
+def make_repository(where: Path, files: dict[str, str | bytes], *options: str) -> str:
+    """A repository with one commit on ``main``; its id."""
+    where.mkdir(parents=True, exist_ok=True)
+    git(where, "init", "--quiet", "--initial-branch=main", *options)
+    return add_commit(where, files, "Start")
+
+
+def add_commit(where: Path, files: dict[str, str | bytes], message: str) -> str:
+    """Write files, commit all there is; the commit's id."""
+    write(where, files)
+    git(where, "add", "-A")
+    git(where, "commit", "--quiet", "--allow-empty", "-m", message)
+    return head_of(where)
+
+
+def write(where: Path, files: dict[str, str | bytes]) -> None:
+    for name, content in files.items():
+        path = where / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def head_of(where: Path, ref: str = "HEAD") -> str:
+    return git(where, "rev-parse", "--verify", ref)
+
+
+def file_at(where: Path, commit: str, name: str) -> str:
+    return git(where, "cat-file", "blob", f"{commit}:{name}")
+
+
+def names_at(where: Path, commit: str) -> list[str]:
+    return [name for name in git(where, "ls-tree", "-r", "-z", "--name-only", commit).split("\0") if name]
+
+
+def clone_of(swarm: SwarmRepository) -> Path:
+    """The private clone's directory."""
+    return swarm._clone.git_dir
+
+
+def snapshot(repository: Path) -> dict[str, object]:
+    """All that a swarm must leave alone in a user's repository: refs, HEAD, index, config, hooks, files."""
+    git_dir = repository / ".git"
+    refs = [line for line in git(repository, "for-each-ref").splitlines() if "refs/swarmq/" not in line]
+    return {
+        "refs": [line for line in refs if "refs/heads/swarmq/" not in line],
+        "head": (git_dir / "HEAD").read_bytes(),
+        "index": ((git_dir / "index").read_bytes(), (git_dir / "index").stat().st_mtime_ns),
+        "config": (git_dir / "config").read_bytes(),
+        "hooks": sorted(path.name for path in (git_dir / "hooks").iterdir()) if (git_dir / "hooks").is_dir() else [],
+        "files": {
+            str(path.relative_to(repository)): path.read_bytes()
+            for path in sorted(repository.rglob("*"))
+            if path.is_file() and ".git" not in path.relative_to(repository).parts
+        },
+    }
+
+
+FILES: dict[str, str | bytes] = {
+    "README.md": "A sample\n",
+    "src/app.py": "def add(a, b):\n    return a - b\n",
+    "src/text.py": "".join(f"line {number}\n" for number in range(40)),
+    ".gitignore": "*.log\nbuild/\n.env\n",
+}
+
+
+async def finished(swarm: SwarmRepository, branch: str, start: str, files: dict[str, str | bytes]) -> str:
+    """A finished commit of a branch that writes some files."""
+    worktree: Worktree = await swarm.open_worktree(branch, 1, start)
+    write(worktree.path, files)
+    made = await swarm.commit(worktree, message=f"Work of {branch}", trailers={"Swarmq-Branch": branch})
+    assert made is not None
+    return made.commit
