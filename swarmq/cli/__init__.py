@@ -1,1 +1,1 @@
-"""The command line, one module per command group."""
+"""The ``swarmq`` program. Modules here import heavy packages inside the functions that need them."""

@@ -1,0 +1,95 @@
+"""``swarmq merge``, ``retry`` and ``cancel``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from swarmq.cli.exits import ExitCode
+from swarmq.cli.lazy import command_app
+from swarmq.cli.render import emit_json, note, write
+from swarmq.cli.session import AsJson, SomeBranch, SwarmId, connected, end, find_branch, wait_for
+
+app = command_app()
+
+
+@app.command()
+def merge(
+    swarm_id: SwarmId = "last",
+    into: Annotated[
+        str | None, typer.Option(metavar="BRANCH", help="Branch to move. [the one checked out at submit]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fast-forward a branch of yours to the result."""
+
+    async def go() -> None:
+        async with connected() as client:
+            handle = await client.get(swarm_id)
+            target = await handle.merge(into)
+            result = (await handle.record()).result
+        commit = result.commit if result else None
+        if as_json:
+            emit_json({"swarm": handle.id, "branch": target, "commit": commit})
+        else:
+            write(f"{target} is now at {(commit or '')[:10]}, the result of swarm {handle.id}")
+
+    wait_for(go())
+
+
+@app.command()
+def retry(
+    swarm_id: SwarmId = "last",
+    failed: Annotated[bool, typer.Option("--failed", help="What succeeded is taken from the result cache.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the new swarm's id, do not wait.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run an ended swarm's plan again; what succeeded comes from the cache."""
+    from swarmq.cli.follow import come_back, follow, print_result
+    from swarmq.errors import UsageError
+
+    if not failed:
+        raise UsageError(f"say what to retry: swarmq retry {swarm_id} --failed")
+    new_id = ""
+
+    async def go() -> ExitCode:
+        nonlocal new_id
+        async with connected() as client:
+            handle = await (await client.get(swarm_id)).retry_failed()
+            new_id = handle.id
+            if detach:
+                emit_json({"id": new_id}) if as_json else write(new_id)
+                return ExitCode.OK
+            note(f"swarm {new_id}; Ctrl-C leaves it running")
+            result = await follow(handle)
+        return print_result(result, as_json=as_json)
+
+    try:
+        end(wait_for(go()))
+    except KeyboardInterrupt:
+        note(come_back(new_id) if new_id else "\ninterrupted; no swarm was started")
+        end(ExitCode.INTERRUPTED)
+
+
+@app.command()
+def cancel(
+    swarm_id: SwarmId,
+    branch: SomeBranch = None,
+    reason: Annotated[str, typer.Option(help="Why; kept in the records.")] = "cancelled by the user",
+    as_json: AsJson = False,
+) -> None:
+    """Stop a swarm, or one branch of it."""
+
+    async def go() -> None:
+        async with connected() as client:
+            handle = await client.get(swarm_id)
+            name = (await find_branch(handle, branch)).spec.id if branch else None
+            cancelled = await handle.cancel(reason, name)
+        what = f"branch {name} of swarm {handle.id}" if name else f"swarm {handle.id}"
+        if as_json:
+            emit_json({"swarm": handle.id, "branch": name, "cancelled": cancelled})
+        else:
+            write(f"{what} is being cancelled" if cancelled else f"{what} had ended already")
+
+    wait_for(go())

@@ -1,0 +1,119 @@
+"""An event as one line for people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from swarmq.cli.render import clock, count, duration, one_line
+from swarmq.models.events import Event, EventType
+
+LINE_CHARACTERS = 160
+
+
+def describe(event: Event) -> str:
+    """What happened, without the time and the branch."""
+    return one_line(_TEXTS[event.type](event.data), LINE_CHARACTERS)
+
+
+def line(event: Event) -> str:
+    """Time, branch and what happened."""
+    return f"{clock(event.at)}  {event.branch or 'swarm':<24}  {describe(event)}"
+
+
+def doing(event: Event) -> str | None:
+    """What a branch is doing after this event; None where the event does not tell."""
+    match event.type:
+        case EventType.BRANCH_TOOL_CALL:
+            return f"{event.data.get('tool', '')} {event.data.get('input', '')}"
+        case EventType.BRANCH_MESSAGE | EventType.BRANCH_OUTPUT | EventType.BRANCH_THINKING:
+            return str(event.data.get("text", ""))
+        case EventType.BRANCH_STEP:
+            return None
+        case EventType.BRANCH_STARTED:
+            return "thinking"
+    return describe(event)
+
+
+def amount(value: Any) -> int:
+    """A count, given as a number or as the list of what was counted."""
+    return len(value) if isinstance(value, list | tuple) else int(value or 0)
+
+
+def _planned(data: dict[str, Any]) -> str:
+    subtasks = data.get("subtasks") or []
+    stages = len({subtask.get("stage") for subtask in subtasks})
+    said = f"planned {count(len(subtasks), 'subtask')} in {count(stages, 'stage')}"
+    return f"{said}; {data['note']}" if data.get("note") else said
+
+
+def _stage_finished(data: dict[str, Any]) -> str:
+    return (
+        f"stage {data.get('stage')} finished in {duration(data.get('seconds') or 0)}: "
+        f"{amount(data.get('succeeded'))} succeeded, {amount(data.get('failed'))} failed"
+    )
+
+
+def _started(data: dict[str, Any]) -> str:
+    again = f", delivery {data['delivery']}" if amount(data.get("delivery")) > 1 else ""
+    return f"started on {data.get('worker', '?')}{again}"
+
+
+def _step(data: dict[str, Any]) -> str:
+    return (
+        f"step {data.get('step')} · {data.get('input_tokens', 0):,} tokens in, {data.get('output_tokens', 0):,} out"
+        f" · {duration(data.get('seconds') or 0)}"
+    )
+
+
+def _tool_call(data: dict[str, Any]) -> str:
+    said = f"{data.get('tool')} {one_line(str(data.get('input', '')), 80)}"
+    return said if data.get("ok", True) else f"{said} → {one_line(str(data.get('output', '')), 70)}"
+
+
+def _finished(data: dict[str, Any]) -> str:
+    said = f"{data.get('exit')} after {count(amount(data.get('steps')), 'step')}"
+    return f"{said}: {data['error']}" if data.get("error") else said
+
+
+def _merged(data: dict[str, Any]) -> str:
+    files = count(amount(data.get("files")), "file")
+    return f"merged {files}, +{data.get('insertions', 0)} -{data.get('deletions', 0)}"
+
+
+def _swarm_finished(data: dict[str, Any]) -> str:
+    where = f": branch {data['branch']}" if data.get("branch") else ""
+    why = f": {data['error']}" if data.get("error") else ""
+    return f"swarm {data.get('state')}{where}{why}"
+
+
+def _conflict(data: dict[str, Any]) -> str:
+    return f"conflict in {', '.join(map(str, data.get('files') or []))}"
+
+
+_TEXTS: dict[EventType, Callable[[dict[str, Any]], str]] = {
+    EventType.SWARM_STARTED: lambda data: f"started: {data.get('task', '')}",
+    EventType.SWARM_PLANNED: _planned,
+    EventType.STAGE_STARTED: lambda data: (
+        f"stage {data.get('stage')} started: {count(amount(data.get('branches')), 'branch')}"
+    ),
+    EventType.STAGE_FINISHED: _stage_finished,
+    EventType.BRANCH_QUEUED: lambda _: "queued",
+    EventType.BRANCH_STARTED: _started,
+    EventType.BRANCH_STEP: _step,
+    EventType.BRANCH_TOOL_CALL: _tool_call,
+    EventType.BRANCH_MESSAGE: lambda data: f"says: {data.get('text', '')}",
+    EventType.BRANCH_THINKING: lambda data: f"thinks: {data.get('text', '')}",
+    EventType.BRANCH_OUTPUT: lambda data: f"answers: {data.get('text', '')}",
+    EventType.BRANCH_ERROR: lambda data: f"error: {data.get('error', '')}",
+    EventType.BRANCH_RETRY: lambda data: (
+        f"retry {data.get('attempt')} in {duration(data.get('wait_seconds') or 0)}: {data.get('error', '')}"
+    ),
+    EventType.BRANCH_FINISHED: _finished,
+    EventType.BRANCH_CACHED: lambda data: f"taken from the cache ({data.get('source', '')})",
+    EventType.BRANCH_RESUMED: lambda data: f"resumed at step {data.get('step')}",
+    EventType.LEASE_LOST: lambda data: f"lease of {data.get('worker', '?')} lost",
+    EventType.MERGED: _merged,
+    EventType.CONFLICT: _conflict,
+    EventType.SWARM_FINISHED: _swarm_finished,
+}

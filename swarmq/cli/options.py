@@ -1,0 +1,100 @@
+"""The flags of SwarmOptions, declared here so that ``--help`` needs no pydantic; a test holds the two together.
+
+None means "not given": the default is the model's own. Each help text is the field's description and default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from swarmq.models.options import SwarmOptions
+
+
+def _flag(help: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
+
+
+Model = Annotated[
+    str | None,
+    _flag("Model of the branches, such as openai:NAME; default from the settings.", metavar="PROVIDER:NAME"),
+]
+PlannerModel = Annotated[
+    str | None, _flag("Model that writes the plan and the synthesis; default: model.", metavar="PROVIDER:NAME")
+]
+Strategy = Annotated[
+    str | None,
+    _flag("How the task is split. [automatic]", metavar="automatic|by_domain|by_data|by_stage|none"),
+]
+MaxSubtasks = Annotated[int | None, _flag("Most subtasks a plan may have. [100]")]
+MaxSubagents = Annotated[int | None, _flag("Most branches of the swarm that run at once. [100]")]
+MaxStepsPerSubagent = Annotated[int | None, _flag("Most steps of one branch. [100]")]
+MaxTotalSteps = Annotated[int | None, _flag("Most steps of the whole swarm. [1500]")]
+SubagentTimeout = Annotated[float | None, _flag("Most time one branch may run. [3600]", metavar="SECONDS")]
+StepTimeout = Annotated[float | None, _flag("Most time without a finished step. [600]", metavar="SECONDS")]
+ModelCallTimeout = Annotated[float | None, _flag("Most time of one model call. [120]", metavar="SECONDS")]
+MaxRetries = Annotated[int | None, _flag("Retries of one model call for what may pass later. [3]")]
+MaxDeliveries = Annotated[int | None, _flag("Lease expiries after which a branch is given up. [5]")]
+MaxOutputTokens = Annotated[int | None, _flag("Most tokens of one model answer. [8192]")]
+Temperature = Annotated[float | None, _flag("Sent only where set: some models refuse it.")]
+OnFailure = Annotated[str | None, _flag("What a failed subtask does to the rest. [continue]", metavar="continue|stop")]
+Synthesize = Annotated[
+    bool | None, _flag("Ask the model for one final answer over all results. [no]", "--synthesize/--no-synthesize")
+]
+AutoMerge = Annotated[
+    bool | None,
+    _flag("Merge finished branches; false leaves the work branches alone. [yes]", "--auto-merge/--no-auto-merge"),
+]
+AllowDirty = Annotated[
+    bool | None,
+    _flag("Accept a checkout with uncommitted changes (they are not seen). [no]", "--allow-dirty/--no-allow-dirty"),
+]
+Setup = Annotated[str | None, _flag("Command that makes a new worktree ready, such as 'uv sync'.", metavar="COMMAND")]
+SetupTimeout = Annotated[float | None, _flag("Most time the setup command may take. [600]", metavar="SECONDS")]
+CopyGlobs = Annotated[
+    list[str] | None, _flag("Globs of ignored files copied into each worktree.", "--copy", metavar="GLOB")
+]
+Env = Annotated[list[str] | None, _flag("Variables added to the agents' shells.", "--env", metavar="NAME=VALUE")]
+Cache = Annotated[str | None, _flag("Whether results of equal earlier work are used. [use]", metavar="use|bypass")]
+KeepFailedHours = Annotated[float | None, _flag("How long worktrees of failed branches stay. [72]", metavar="HOURS")]
+KeepDays = Annotated[float | None, _flag("How long records stay after the end of the swarm. [7]", metavar="DAYS")]
+IdempotencyKey = Annotated[str | None, _flag("Same key, same swarm.", metavar="KEY")]
+
+RENAMED = {"copy_globs": "--copy"}
+"""Fields whose flag is not the field's name."""
+
+
+def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The options among a command's parameters that were given, as SwarmOptions takes them. OptionError for --env."""
+    from swarmq.errors import OptionError
+    from swarmq.models.options import SwarmOptions
+
+    values = {name: parameters.get(name) for name in SwarmOptions.model_fields}
+    values = {name: value for name, value in values.items() if value not in (None, [], ())}
+    if "env" in values:
+        wrong = [pair for pair in values["env"] or () if not pair.partition("=")[0] or "=" not in pair]
+        if wrong:
+            raise OptionError(f"--env: NAME=VALUE is expected (got {wrong[0]!r})")
+        values["env"] = dict(pair.split("=", 1) for pair in values["env"] or ())
+    return values
+
+
+def parse(values: Mapping[str, Any]) -> SwarmOptions:
+    """The options; OptionError names the flag."""
+    from swarmq.errors import OptionError
+    from swarmq.models.options import SwarmOptions
+
+    try:
+        return SwarmOptions.parse(dict(values))
+    except OptionError as error:
+        raise OptionError(in_flags(str(error))) from None
+
+
+def in_flags(message: str) -> str:
+    """A message about a field, in the words of the command line."""
+    field, _, rest = message.partition(":")
+    name = field.partition(".")[0]
+    return f"{RENAMED.get(name) or '--' + name.replace('_', '-')}:{rest}"

@@ -1,0 +1,209 @@
+"""A swarm and a branch in detail, as names and values. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from swarmq.cli.render import ago, count, duration, one_line
+from swarmq.models.branch import BranchRecord, BranchState
+from swarmq.models.swarm import MergeReport, SubtaskStatus, SwarmRecord
+
+if TYPE_CHECKING:
+    from swarmq.models.messages import Usage
+    from swarmq.models.plan import Subtask
+    from swarmq.models.swarm import SubtaskResult, SwarmResult
+
+HEADERS = ("stage", "subtask", "kind", "status", "steps", "tokens", "time", "merge", "note")
+
+
+@dataclass(frozen=True)
+class SubtaskLine:
+    """What a table says of one subtask."""
+
+    stage: int
+    subtask: Subtask
+    status: str
+    steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    merge: str = ""
+    note: str = ""
+
+    def cells(self) -> tuple[str, ...]:
+        return (
+            str(self.stage),
+            self.subtask.name,
+            self.subtask.kind.value,
+            self.status,
+            str(self.steps) if self.steps else "-",
+            f"{self.tokens:,}" if self.tokens else "-",
+            duration(self.seconds) if self.seconds else "-",
+            self.merge or "-",
+            self.note,
+        )
+
+
+def subtask_lines(record: SwarmRecord, branches: Sequence[BranchRecord], now: float) -> list[SubtaskLine]:
+    """Each subtask of the plan by stage: its result where there is one, else how its newest branch does."""
+    if record.plan is None:
+        return []
+    newest = {branch.spec.subtask_id: branch for branch in sorted(branches, key=lambda branch: branch.queued_at)}
+    results = {
+        **record.results,
+        **{item.subtask_id: item for item in (record.result.subtasks if record.result else ())},
+    }
+    lines = []
+    for stage, subtasks in enumerate(record.plan.stages):
+        for subtask in subtasks:
+            result = results.get(subtask.id)
+            if result is not None:
+                lines.append(_ended(stage, subtask, result))
+            else:
+                lines.append(_under_way(stage, subtask, newest.get(subtask.id), now))
+    return lines
+
+
+def _ended(stage: int, subtask: Subtask, result: SubtaskResult) -> SubtaskLine:
+    note = one_line(result.error or ("from the cache" if result.cached else ""))
+    return SubtaskLine(
+        stage,
+        subtask,
+        result.status.value,
+        result.steps,
+        _total(result.usage),
+        result.duration_seconds,
+        merge_text(result.merge),
+        note,
+    )
+
+
+def _under_way(stage: int, subtask: Subtask, branch: BranchRecord | None, now: float) -> SubtaskLine:
+    if branch is None:
+        return SubtaskLine(stage, subtask, SubtaskStatus.PENDING.value)
+    if branch.outcome is not None:  # ended, but its stage is not: nothing is merged yet
+        outcome = branch.outcome
+        return SubtaskLine(
+            stage, subtask, outcome.exit.value, outcome.steps, _total(outcome.usage), outcome.duration_seconds
+        )
+    seen = branch.observation
+    return SubtaskLine(
+        stage,
+        subtask,
+        branch.state.value,
+        seen.steps if seen else 0,
+        seen.tokens if seen else 0,
+        now - branch.started_at if branch.started_at and branch.state is BranchState.RUNNING else 0.0,
+        note=one_line(seen.doing) if seen else "",
+    )
+
+
+def merge_text(merge: MergeReport | None) -> str:
+    """What merging did, in a few words."""
+    if merge is None:
+        return ""
+    match merge.status:
+        case "merged":
+            return f"{count(len(merge.files), 'file')} +{merge.insertions} -{merge.deletions}"
+        case "conflict":
+            return f"conflict: {', '.join(merge.conflicts)}"
+    return merge.status
+
+
+def _total(usage: Usage) -> int:
+    return usage.input_tokens + usage.output_tokens
+
+
+def swarm_pairs(record: SwarmRecord, now: float) -> list[tuple[str, str]]:
+    """What a swarm is and how it stands."""
+    spec, result = record.spec, record.result
+    values = [("swarm", spec.id), ("state", record.state.value), ("task", one_line(spec.task, 200))]
+    if spec.repo is not None:
+        where = f" ({spec.base_branch})" if spec.base_branch else ""
+        values.append(("repository", f"{spec.repo} at {(spec.base_commit or '')[:10]}{where}"))
+    values.append(("model", spec.options.model or "the workers' default"))
+    values.append(("submitted", ago(spec.created_at, now)))
+    if record.finished_at:
+        values.append(("took", duration(record.finished_at - (record.started_at or spec.created_at))))
+    elif record.plan is not None and record.stage >= 0:
+        values.append(("stage", f"{record.stage + 1} of {len(record.plan.stages)}"))
+    if record.cancel_reason:
+        values.append(("cancelled", record.cancel_reason))
+    error = (result.error if result else None) or record.error
+    if error:
+        values.append(("error", one_line(error, 500)))
+    if result is not None:
+        values += result_pairs(result)
+    return values
+
+
+def result_pairs(result: SwarmResult) -> list[tuple[str, str]]:
+    """Branch, limit and figures of an ended swarm."""
+    stats, usage = result.stats, result.stats.usage
+    values = []
+    if result.branch:
+        values.append(("branch", f"{result.branch} ({(result.commit or '')[:10]})"))
+    if result.limit:
+        values.append(("limit", f"{result.limit} ended it"))
+    values.append(
+        (
+            "steps",
+            f"{stats.total_steps:,}, critical path {stats.critical_path_steps:,}; {stats.tool_calls:,} tool calls",
+        )
+    )
+    values.append(
+        (
+            "time",
+            f"{duration(stats.wall_seconds)}; one after the other {duration(stats.sequential_seconds)},"
+            f" speed-up {stats.speedup:.1f}",
+        )
+    )
+    values.append(
+        ("tokens", f"{usage.input_tokens:,} in ({usage.cached_tokens:,} cached), {usage.output_tokens:,} out")
+    )
+    cache = f"{count(stats.cache_hits, 'hit')}, {stats.cache_misses:,} misses"
+    values.append(("cache", cache))
+    values.append(("trouble", f"{stats.retries:,} retries of model calls, {stats.lost_leases:,} lost leases"))
+    return values
+
+
+def branch_pairs(branch: BranchRecord, subtask: Subtask | None, now: float) -> list[tuple[str, str]]:
+    """Everything a person may want to know of one branch."""
+    spec, outcome = branch.spec, branch.outcome
+    values = [("branch", spec.id), ("subtask", subtask.name if subtask else spec.subtask_id)]
+    if subtask is not None:
+        values.append(("specialty", subtask.specialty))
+    values += [
+        ("kind", spec.kind.value),
+        ("stage", str(spec.stage)),
+        ("state", outcome.exit.value if outcome else branch.state.value),
+        ("base", (spec.base_commit or "-")[:10]),
+        ("queued", ago(branch.queued_at, now)),
+        ("started", ago(branch.started_at, now)),
+        ("worker", branch.worker or "-"),
+        ("deliveries", f"{branch.deliveries} after a lost lease, fencing token {branch.token}"),
+        ("celery task", spec.celery_task_id),
+    ]
+    if branch.cancel_reason:
+        values.append(("cancelled", branch.cancel_reason))
+    if branch.observation is not None and outcome is None:
+        seen = branch.observation
+        doing = f"{count(seen.steps, 'step')}, {count(seen.tokens, 'token')}; {one_line(seen.doing)}"
+        values.append((f"seen {ago(seen.at, now)}", doing))
+    if outcome is not None:
+        values += [
+            ("took", duration(outcome.duration_seconds)),
+            ("steps", f"{outcome.steps}, {count(outcome.tool_calls, 'tool call')}, {outcome.retries} retries"),
+            ("tokens", f"{outcome.usage.input_tokens:,} in, {outcome.usage.output_tokens:,} out"),
+            ("commit", outcome.commit or outcome.checkpoint or "-"),
+            ("files", ", ".join(outcome.files) or "-"),
+        ]
+        optional = (
+            ("worktree", outcome.worktree),
+            ("from cache", outcome.cached_from),
+            ("limit", outcome.limit),
+            ("error", outcome.error),
+        )
+        values += [(name, value) for name, value in optional if value]
+    return values

@@ -1,0 +1,61 @@
+"""``swarmq plan``: one planning call in this process; neither Redis nor workers are needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from swarmq.cli import options as flags
+from swarmq.cli.lazy import command_app
+from swarmq.cli.render import count, emit_json, note
+from swarmq.cli.session import AsJson, wait_for
+
+app = command_app()
+
+
+@app.command()
+def plan(
+    ctx: typer.Context,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="What to do; '-' reads standard input.")] = None,
+    repo: Annotated[Path | None, typer.Option(help="Repository to work on. [that of this directory]")] = None,
+    no_repo: Annotated[bool, typer.Option("--no-repo", help="A task without files: research only.")] = False,
+    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Check and show this plan instead.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Save as YAML, to edit and run --plan.")
+    ] = None,
+    as_json: AsJson = False,
+    model: flags.Model = None,
+    planner_model: flags.PlannerModel = None,
+    strategy: flags.Strategy = None,
+    max_subtasks: flags.MaxSubtasks = None,
+    model_call_timeout_seconds: flags.ModelCallTimeout = None,
+    max_retries: flags.MaxRetries = None,
+    max_output_tokens: flags.MaxOutputTokens = None,
+    temperature: flags.Temperature = None,
+    allow_dirty: flags.AllowDirty = None,
+) -> None:
+    """Show the plan of a task without running it."""
+    from swarmq.cli.planfile import plan_as_yaml
+    from swarmq.cli.plans import make_plan, print_plan
+    from swarmq.cli.preflight import Request, check, given_task
+    from swarmq.errors import UsageError
+
+    checked = wait_for(check(Request(given_task(task), repo, no_repo, plan, ctx.params), runs=False))
+    made, said, tokens = wait_for(make_plan(checked))
+    if said:
+        note(f"note: {said}")
+    if output is not None:
+        try:
+            output.write_text(plan_as_yaml(made, checked.spec.task), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"--output {output}: {error.strerror}") from None
+    if as_json:
+        emit_json(made)
+    else:
+        print_plan(made)
+    if tokens:
+        note(f"The plan cost {count(tokens, 'token')}.")
+    if output is not None:
+        note(f"run it: swarmq run --plan {output}")

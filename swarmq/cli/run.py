@@ -1,0 +1,147 @@
+"""``swarmq run``: check, plan, ask, submit, follow, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from swarmq.cli import options as flags
+from swarmq.cli.exits import ExitCode
+from swarmq.cli.lazy import command_app
+from swarmq.cli.render import count, emit_json, may_ask, note, write
+from swarmq.cli.session import AsJson, connected, end, wait_for
+
+if TYPE_CHECKING:
+    from swarmq.cli.preflight import Checked
+    from swarmq.models.plan import Plan
+
+app = command_app()
+
+
+@dataclass
+class Run:
+    """How a swarm is run and shown. ``swarm_id`` is empty until it is submitted."""
+
+    merge: bool
+    detach: bool
+    as_json: bool
+    events: bool
+    swarm_id: str = ""
+
+
+@app.command(epilog="Times are in seconds. In square brackets: the default.")
+def run(
+    ctx: typer.Context,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="What to do; '-' reads standard input.")] = None,
+    repo: Annotated[Path | None, typer.Option(help="Repository to work on. [that of this directory]")] = None,
+    no_repo: Annotated[bool, typer.Option("--no-repo", help="A task without files: research only.")] = False,
+    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Plan to carry out (YAML or JSON).")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not show the plan and ask first.")] = False,
+    merge: Annotated[bool, typer.Option("--merge", help="On success fast-forward your branch to the result.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the swarm's id and leave it running.")] = False,
+    as_json: AsJson = False,
+    events: Annotated[bool, typer.Option("--events", help="Print events as NDJSON.")] = False,
+    model: flags.Model = None,
+    planner_model: flags.PlannerModel = None,
+    strategy: flags.Strategy = None,
+    max_subtasks: flags.MaxSubtasks = None,
+    max_subagents: flags.MaxSubagents = None,
+    max_steps_per_subagent: flags.MaxStepsPerSubagent = None,
+    max_total_steps: flags.MaxTotalSteps = None,
+    subagent_timeout_seconds: flags.SubagentTimeout = None,
+    step_timeout_seconds: flags.StepTimeout = None,
+    model_call_timeout_seconds: flags.ModelCallTimeout = None,
+    max_retries: flags.MaxRetries = None,
+    max_deliveries: flags.MaxDeliveries = None,
+    max_output_tokens: flags.MaxOutputTokens = None,
+    temperature: flags.Temperature = None,
+    on_failure: flags.OnFailure = None,
+    synthesize: flags.Synthesize = None,
+    auto_merge: flags.AutoMerge = None,
+    allow_dirty: flags.AllowDirty = None,
+    setup: flags.Setup = None,
+    setup_timeout_seconds: flags.SetupTimeout = None,
+    copy_globs: flags.CopyGlobs = None,
+    env: flags.Env = None,
+    cache: flags.Cache = None,
+    keep_failed_hours: flags.KeepFailedHours = None,
+    keep_days: flags.KeepDays = None,
+    idempotency_key: flags.IdempotencyKey = None,
+) -> None:
+    """Split a task into subtasks, run an agent for each, bring back one branch."""
+    from swarmq.cli.preflight import Request, given_task
+
+    asked = Run(merge, detach, as_json, events)
+    request = Request(given_task(task), repo, no_repo, plan, ctx.params)
+    end(carry_out(request, asked, ask=not yes and may_ask()))
+
+
+def carry_out(request: Any, asked: Run, *, ask: bool) -> ExitCode:
+    """The whole of ``run``. Each wait has an event loop of its own: a prompt inside one would not feel Ctrl-C."""
+    from swarmq.cli.follow import come_back
+    from swarmq.cli.preflight import check
+    from swarmq.errors import UsageError
+
+    if asked.as_json and asked.events:
+        raise UsageError("--json and --events exclude each other")
+    if asked.detach and (asked.merge or asked.events):
+        raise UsageError("--detach does not wait, which --merge and --events need")
+    try:
+        checked = wait_for(check(request))
+        plan = checked.plan
+        if ask and checked.can_plan_here:
+            plan = plan_and_ask(checked)
+            if plan is None:
+                note("nothing was started")
+                return ExitCode.INTERRUPTED
+        return wait_for(submit_and_follow(checked, plan, asked))
+    except (KeyboardInterrupt, typer.Abort):
+        note(come_back(asked.swarm_id) if asked.swarm_id else "\ninterrupted; no swarm was started")
+        return ExitCode.INTERRUPTED
+
+
+def plan_and_ask(checked: Checked) -> Plan | None:
+    """Plan in this process, show the plan on stderr and ask; None where the answer is no."""
+    import sys
+
+    from swarmq.cli.plans import make_plan, print_plan
+
+    if checked.plan is None:
+        note(f"planning with {checked.planner} …")
+    plan, said, tokens = wait_for(make_plan(checked))
+    if said:
+        note(f"note: {said}")
+    print_plan(plan, sys.stderr)
+    if tokens:
+        note(f"The plan cost {count(tokens, 'token')}.")
+    options = checked.spec.options
+    question = f"Run {count(len(plan.subtasks), 'subtask')} with {options.model or checked.options['model']}?"
+    return plan if typer.confirm(question, default=False, err=True) else None
+
+
+async def submit_and_follow(checked: Checked, plan: Plan | None, asked: Run) -> ExitCode:
+    """Submit, and unless detached follow to the end. ``asked`` learns the swarm's id at once."""
+    from swarmq.cli.checks import unserved
+    from swarmq.cli.follow import follow, print_result
+
+    async with connected(checked.settings) as client:
+        spec = checked.spec
+        handle = await client.submit(spec.task, repo=spec.repo, plan=plan, **checked.options)
+        asked.swarm_id = handle.id
+        if asked.detach:
+            note(f"follow it: swarmq watch {handle.id}")
+            emit_json({"id": handle.id}) if asked.as_json else write(handle.id)
+            return ExitCode.OK
+        note(f"swarm {handle.id}; Ctrl-C leaves it running")
+        for queue in unserved(await client.workers()) if checked.settings.broker() else ():
+            note(f"note: no worker serves queue {queue}: the swarm waits for swarmq worker --queue {queue}")
+        result = await follow(handle, events=asked.events)
+        code = print_result(result, as_json=asked.as_json, events=asked.events)
+        if asked.merge and result.success and result.commit:
+            note(f"merged into {await handle.merge()}")
+        elif asked.merge:
+            note(f"not merged: the swarm did not succeed; to merge all the same: swarmq merge {handle.id}")
+    return code

@@ -1,0 +1,129 @@
+"""``swarmq ls``, ``show`` and ``result``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarmq.cli.exits import ExitCode
+from swarmq.cli.lazy import command_app
+from swarmq.cli.render import ago, emit_json, note, one_line, pairs, plain, table, write
+from swarmq.cli.session import AsJson, SomeBranch, SwarmId, connected, end, find_branch, wait_for
+
+if TYPE_CHECKING:
+    from swarmq.models.branch import BranchRecord
+    from swarmq.models.swarm import SwarmRecord
+
+app = command_app()
+
+TASK_CHARACTERS = 80
+
+
+@app.command("ls")
+def list_swarms(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="Most swarms to list.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List swarms, newest first."""
+
+    async def go() -> None:
+        async with connected() as client:
+            swarms = await client.list(limit)
+        if as_json:
+            emit_json(list(swarms))
+            return
+        if not swarms:
+            note('no swarm yet; start one with swarmq run "TASK"')
+            return
+        headers = ("id", "state", "stage", "subtasks", "steps", "tokens", "submitted", "task")
+        rows = []
+        for swarm in swarms:
+            done = swarm.subtasks.get("succeeded", 0)
+            stage = "-" if swarm.stage < 0 else f"{swarm.stage + 1}/{swarm.stages}"
+            total = sum(swarm.subtasks.values())
+            figures = (f"{done}/{total}", f"{swarm.steps:,}", f"{swarm.tokens:,}")
+            rows.append(
+                (
+                    swarm.id,
+                    swarm.state.value,
+                    stage,
+                    *figures,
+                    ago(swarm.created_at),
+                    one_line(swarm.task, TASK_CHARACTERS),
+                )
+            )
+        table(headers, rows)
+
+    wait_for(go())
+
+
+@app.command()
+def show(swarm_id: SwarmId = "last", branch: SomeBranch = None, as_json: AsJson = False) -> None:
+    """Show a swarm, or one branch of it, in detail."""
+
+    async def go() -> None:
+        async with connected() as client:
+            handle = await client.get(swarm_id)
+            record = await handle.record()
+            branches = [await find_branch(handle, branch)] if branch else await handle.branches()
+        if as_json:
+            emit_json(branches[0] if branch else {"swarm": record, "branches": branches})
+        elif branch:
+            print_branch(record, branches[0])
+        else:
+            print_swarm(record, branches)
+
+    wait_for(go())
+
+
+def print_swarm(record: SwarmRecord, branches: Sequence[BranchRecord]) -> None:
+    """State, figures, a table of the subtasks, and what was kept on disk."""
+    from swarmq.cli.overview import HEADERS, subtask_lines, swarm_pairs
+
+    now = time.time()
+    pairs(swarm_pairs(record, now))
+    lines = subtask_lines(record, branches, now)
+    if lines:
+        write()
+        table(HEADERS, [line.cells() for line in lines])
+    kept = [(branch.spec.id, branch.outcome.worktree) for branch in branches if branch.outcome]
+    kept = [(branch_id, worktree) for branch_id, worktree in kept if worktree]
+    if kept:
+        write("\nworktrees kept for looking at:")
+        pairs([(f"  {branch_id}", worktree or "") for branch_id, worktree in kept])
+
+
+def print_branch(record: SwarmRecord, branch: BranchRecord) -> None:
+    """One branch: figures, instruction and final answer."""
+    from swarmq.cli.overview import branch_pairs
+
+    plan = record.plan
+    subtask = (
+        next((subtask for subtask in plan.subtasks if subtask.id == branch.spec.subtask_id), None) if plan else None
+    )
+    pairs(branch_pairs(branch, subtask, time.time()))
+    if subtask is not None:
+        write(f"\ninstruction:\n{plain(subtask.instruction)}")
+    if branch.outcome and branch.outcome.text:
+        write(f"\nanswer:\n{plain(branch.outcome.text)}")
+
+
+@app.command()
+def result(swarm_id: SwarmId = "last", as_json: AsJson = False) -> None:
+    """Print the report of an ended swarm."""
+    from swarmq.cli.follow import print_result
+    from swarmq.errors import UsageError
+
+    async def go() -> ExitCode:
+        async with connected() as client:
+            record = await (await client.get(swarm_id)).record()
+        if record.result is None:
+            raise UsageError(
+                f"swarm {record.spec.id} is {record.state}: wait for it with swarmq watch {record.spec.id}"
+            )
+        return print_result(record.result, as_json=as_json)
+
+    end(wait_for(go()))

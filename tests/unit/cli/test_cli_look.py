@@ -1,0 +1,202 @@
+"""ls, show, result, watch and events over records that are made up."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from cli_fakes import SWARM, Cli, branch, record, result, spec, story
+
+from swarmq.cli.follow import LineWatcher, watcher
+from swarmq.cli.live import LiveView
+from swarmq.models.branch import BranchState
+from swarmq.models.swarm import SubtaskStatus, SwarmState, SwarmStatus
+
+pytest_plugins = ["cli_fixtures"]
+
+
+def status(swarm_id: str, state: SwarmState = SwarmState.RUNNING) -> SwarmStatus:
+    return SwarmStatus(
+        id=swarm_id,
+        state=state,
+        task="Mend\nit all",
+        stage=0,
+        stages=2,
+        subtasks={"succeeded": 1, "running": 2},
+        steps=1200,
+        tokens=5,
+        created_at=1000.0,
+    )
+
+
+def test_ls(cli: Cli) -> None:
+    cli.client.statuses = [status("aaa"), status("bbb", SwarmState.FAILED)]
+    done = cli.run("ls", "-n", "1")
+    header, row = done.out.splitlines()
+    assert header.split() == ["id", "state", "stage", "subtasks", "steps", "tokens", "submitted", "task"]
+    assert row.startswith("aaa  running  1/2    1/3       1,200")
+    assert row.endswith("Mend it all")
+    assert [item["id"] for item in orjson.loads(cli.run("ls", "--json").out)] == ["aaa", "bbb"]
+
+
+def test_ls_of_nothing_is_no_data(cli: Cli) -> None:
+    done = cli.run("ls")
+    assert (done.code, done.out) == (0, "")
+    assert "swarmq run" in done.err
+    assert cli.run("ls", "--json").out == "[]\n"
+
+
+def test_show_of_an_ended_swarm(cli: Cli) -> None:
+    kept = branch("fix-dates").model_copy(
+        update={"outcome": branch("x").outcome.model_copy(update={"worktree": "/state/w"})}  # type: ignore[union-attr]
+    )
+    cli.client.branch_records = [branch("fix-parser"), kept]
+    out = cli.run("show", SWARM[:3]).out
+    assert "state       succeeded" in out
+    assert "/repo at bbbbbbbbbb (main)" in out
+    assert f"swarmq/{SWARM} (cccccccccc)" in out
+    assert "1,000 in (400 cached), 100 out" in out
+    assert "0      fix parser  edit    succeeded  4      1,100   2.0 s  1 file +3 -1" in out
+    assert "/state/w" in out
+
+
+def test_show_of_a_running_swarm(cli: Cli) -> None:
+    cli.client.swarm = record(SwarmState.RUNNING, stage=0)
+    cli.client.branch_records = [branch("fix-parser", BranchState.RUNNING), branch("fix-dates")]
+    out = cli.run("show").out
+    assert "stage       1 of 2" in out
+    rows = {name: row for row in out.splitlines() for name in ("fix parser", "fix dates", "run tests") if name in row}
+    assert "running" in rows["fix parser"]
+    assert "bash ls" in rows["fix parser"]
+    assert "completed" in rows["fix dates"]
+    assert "pending" in rows["run tests"]
+
+
+def test_show_before_there_is_a_plan(cli: Cli) -> None:
+    cli.client.swarm = record(SwarmState.PLANNING, plan=None, stage=-1, spec=spec(repo=None, base_commit=None))
+    cli.client.branch_records = []
+    out = cli.run("show").out
+    assert "planning" in out
+    assert "repository" not in out
+
+
+def test_show_of_a_branch(cli: Cli) -> None:
+    out = cli.run("show", "last", "fix-p").out
+    assert "subtask      fix parser" in out
+    assert f"celery task  {SWARM}.fix-parser" in out
+    assert "instruction:\nMend the parser." in out
+    assert "answer:\ndone �[31mred" in out
+    cli.client.branch_records = [branch("fix-parser", BranchState.RUNNING, cancel_reason="enough")]
+    out = cli.run("show", "last", "fix-parser").out
+    assert "2 steps, 50 tokens; bash ls" in out
+    assert "enough" in out
+
+
+def test_show_as_json(cli: Cli) -> None:
+    both = orjson.loads(cli.run("show", "--json").out)
+    assert both["swarm"]["spec"]["id"] == SWARM
+    assert [item["spec"]["id"] for item in both["branches"]] == ["fix-parser", "fix-dates"]
+    one = orjson.loads(cli.run("show", "last", "fix-dates", "--json").out)
+    assert one["spec"]["id"] == "fix-dates"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("nothing", "has no branch 'nothing'; it has fix-parser, fix-dates"),
+        ("fix", "'fix' is not unique: fix-parser, fix-dates"),
+    ],
+)
+def test_a_branch_has_to_be_one(cli: Cli, given: str, said: str) -> None:
+    done = cli.run("show", "last", given)
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_a_branch_id_wins_over_a_beginning(cli: Cli) -> None:
+    cli.client.branch_records = [branch("fix"), branch("fix.2")]
+    assert "branch       fix\n" in cli.run("show", "last", "fix").out
+
+
+def test_result(cli: Cli) -> None:
+    done = cli.run("result")
+    assert (done.code, done.out) == (0, "## Report\nAll is well.\n")
+    assert f"swarm {SWARM} succeeded in 5.0 s: 3 of 3 subtasks, 12 steps, 1,100 tokens" in done.err
+    assert f"swarmq merge {SWARM}" in done.err
+    assert orjson.loads(cli.run("result", "--json").out)["commit"] == "c" * 40
+
+
+def test_a_synthesis_is_the_answer(cli: Cli) -> None:
+    cli.client.swarm = record(result=result(answer="In short: well.\n"))
+    assert cli.run("result").out == "In short: well.\n"
+
+
+def test_result_of_a_swarm_that_a_limit_ended(cli: Cli) -> None:
+    subtasks = [item.model_copy(update={"status": SubtaskStatus.FAILED}) for item in result().subtasks]
+    ended = result(SwarmState.FAILED, limit="max_total_steps", error="out of steps", subtasks=subtasks, branch=None)
+    cli.client.swarm = record(SwarmState.FAILED, result=ended)
+    done = cli.run("result")
+    assert done.code == 4
+    assert "--max-total-steps" in done.err
+    assert "reason: out of steps" in done.err
+    assert f"swarmq retry {SWARM} --failed" in done.err
+    assert "swarmq merge" not in done.err
+
+
+def test_result_of_a_running_swarm_is_a_usage_error(cli: Cli) -> None:
+    cli.client.swarm = record(SwarmState.RUNNING)
+    done = cli.run("result")
+    assert done.code == 2
+    assert f"swarmq watch {SWARM}" in done.err
+
+
+def test_watch_prints_lines_off_a_terminal_and_the_report_as_data(cli: Cli) -> None:
+    done = cli.run("watch")
+    assert done.code == 0
+    assert done.out == "## Report\nAll is well.\n"
+    assert "fix-parser                bash ls" in done.err
+    assert "\x1b" not in done.out + done.err
+
+
+def test_a_dumb_terminal_gets_lines(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("swarmq.cli.follow.is_terminal", lambda stream: True)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert isinstance(watcher(SWARM, events=False), LineWatcher)
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(watcher(SWARM, events=False), LiveView)
+
+
+def test_watch_as_ndjson(cli: Cli) -> None:
+    done = cli.run("watch", "--events")
+    events = [orjson.loads(item) for item in done.out.splitlines()]
+    assert [item["type"] for item in events] == [item.type.value for item in story()]
+    assert "bash ls" not in done.err
+
+
+def test_watch_as_json_is_one_object(cli: Cli) -> None:
+    assert orjson.loads(cli.run("watch", "--json").out)["id"] == SWARM
+    assert cli.run("watch", "--json", "--events").code == 2
+
+
+def test_ctrl_c_detaches(cli: Cli) -> None:
+    cli.client.interrupt = True
+    done = cli.run("watch", SWARM[:2])
+    assert done.code == 130
+    assert f"swarmq watch {SWARM}" in done.err
+    assert f"swarmq cancel {SWARM}" in done.err
+
+
+def test_events(cli: Cli) -> None:
+    lines = cli.run("events").out.splitlines()
+    assert len(lines) == len(story())
+    assert lines[0].startswith("1000000-0")
+    after = cli.run("events", "last", "--after", story()[-2].id, "--json").out.splitlines()
+    assert [orjson.loads(item)["type"] for item in after] == ["swarm.finished"]
+    of_branch = cli.run("events", "--branch", "fix-p", "--follow", "--json").out.splitlines()
+    assert {orjson.loads(item)["branch"] for item in of_branch} == {"fix-parser"}
+
+
+def test_ctrl_c_ends_events(cli: Cli) -> None:
+    cli.client.interrupt = True
+    done = cli.run("events", "--follow")
+    assert (done.code, len(done.out.splitlines())) == (130, len(story()))

@@ -1,0 +1,220 @@
+"""Bad input: one line with the way out, nothing started, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_fakes import Cli
+
+from swarmq.cli import plans, preflight
+from swarmq.cli.preflight import Request, check, check_endpoint, check_state_dir, given_task
+from swarmq.errors import EnvironmentFault, UsageError
+from swarmq.settings import load_settings
+
+pytest_plugins = ["cli_fixtures"]
+
+SCRIPT = "conversations: [{match: Mend, turns: [{text: done}]}]\n"
+
+
+def git(directory: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=n", "-c", "user.email=e@x", "-c", "init.defaultBranch=main")
+    subprocess.run(["git", *identity, *arguments], cwd=directory, check=True, capture_output=True)
+
+
+@pytest.fixture
+def repo(home: Path) -> Path:
+    """The working directory, as a clean repository with a script beside it."""
+    (home.parent / "s.yaml").write_text(SCRIPT)
+    (home / "a.txt").write_text("a\n")
+    git(home, "init")
+    git(home, "add", "-A")
+    git(home, "commit", "-m", "first")
+    return home
+
+
+def request(task: str | None = "Mend it", **parameters: object) -> Request:
+    plan_file, repo = parameters.pop("plan_file", None), parameters.pop("repo", None)
+    assert plan_file is None or isinstance(plan_file, Path)
+    assert repo is None or isinstance(repo, Path)
+    no_repo = bool(parameters.pop("no_repo", False))
+    return Request(task, repo, no_repo, plan_file, {"model": "scripted:../s.yaml", **parameters})
+
+
+async def test_a_good_request(repo: Path) -> None:
+    checked = await check(request(max_subtasks=7, env=["A=1"]))
+    assert checked.options["max_subtasks"] == 7
+    assert checked.options["env"] == {"A": "1"}
+    assert checked.planner == f"scripted:{repo.parent}/s.yaml"
+    assert (checked.spec.task, checked.spec.repo, checked.spec.base_branch) == ("Mend it", str(repo), "main")
+    assert checked.can_plan_here
+
+
+async def test_the_default_model_goes_along(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMQ_MODEL", f"scripted:{repo.parent}/s.yaml")
+    checked = await check(request(model=None))
+    assert checked.options["model"] == f"scripted:{repo.parent}/s.yaml"
+
+
+async def test_the_task_may_come_from_standard_input_or_a_plan(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Mend\nthis\n"))
+    assert (await check(request(given_task("-")))).spec.task == "Mend\nthis"
+    plan = repo.parent / "p.yaml"
+    plan.write_text("subtasks: [{name: a, instruction: x}, {name: b, instruction: x}]")
+    checked = await check(request(None, plan_file=plan))
+    assert checked.spec.task == "a; b"
+    assert checked.plan is not None
+
+
+async def test_a_task_without_files(home: Path) -> None:
+    (home.parent / "s.yaml").write_text(SCRIPT)
+    checked = await check(request(no_repo=True))
+    assert checked.spec.repo is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("",), 2, "the task is empty"),
+        ((), 2, "the task is empty"),
+        (("t", "--repo", "no/where"), 2, "--repo"),
+        (("t", "--repo", ".", "--no-repo"), 2, "exclude each other"),
+        (("t", "--strategy", "clever"), 2, "--strategy"),
+        (("t", "--max-subtasks", "0"), 2, "--max-subtasks"),
+        (("t", "--env", "A"), 2, "--env"),
+        (("t", "--model", "gpt"), 2, "ENDPOINT:NAME"),
+        (("t", "--model", "nowhere:m"), 2, "nowhere"),
+        (("t", "--model", "scripted:missing.yaml"), 2, "missing.yaml"),
+        (("t", "--model", "openai:m"), 5, "OPENAI_API_KEY"),
+        (("t", "--planner-model", "anthropic:m"), 5, "ANTHROPIC_API_KEY"),
+        (("t", "--plan", "missing.yaml"), 2, "missing.yaml"),
+    ],
+)
+def test_bad_input(cli: Cli, repo: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
+    if "--model" not in arguments:
+        arguments = (*arguments, "--model", "scripted:../s.yaml")
+    done = cli.run("run", *arguments)
+    assert done.code == code
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert said in done.err
+    assert cli.client.calls == []
+    assert not (repo.parent / "state").exists()
+    assert not (repo.parent / "run").exists()
+
+
+def test_no_model_at_all(cli: Cli, repo: Path) -> None:
+    done = cli.run("run", "t")
+    assert done.code == 2
+    assert "--model" in done.err
+
+
+@pytest.mark.parametrize("kind", ["none", "bare", "empty", "dirty"])
+def test_bad_repositories(cli: Cli, kind: str) -> None:
+    (cli.directory.parent / "s.yaml").write_text(SCRIPT)
+    match kind:
+        case "bare":
+            git(cli.directory, "init", "--bare", ".")
+        case "empty":
+            git(cli.directory, "init")
+        case "dirty":
+            git(cli.directory, "init")
+            git(cli.directory, "commit", "--allow-empty", "-m", "first")
+            (cli.directory / "new.txt").write_text("x")
+    done = cli.run("run", "t", "--model", "scripted:../s.yaml")
+    assert done.code == 2
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert {"none": "not a git", "bare": "bare", "empty": "no commit", "dirty": "new.txt"}[kind] in done.err
+
+
+def test_a_plan_that_edits_needs_a_repository(cli: Cli) -> None:
+    (cli.directory.parent / "s.yaml").write_text(SCRIPT)
+    Path("p.yaml").write_text("subtasks: [{name: a, instruction: x}]")
+    done = cli.run("run", "--plan", "p.yaml", "--no-repo", "--model", "scripted:../s.yaml")
+    assert (done.code, done.err.startswith("error: --repo: ")) == (2, True)
+
+
+def closed_port() -> int:
+    """A port of this machine at which nothing listens."""
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_an_endpoint_that_refuses(cli: Cli, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMQ_ENDPOINTS", f'{{"local": {{"base_url": "http://127.0.0.1:{closed_port()}/v1"}}}}')
+    done = cli.run("run", "t", "--model", "local:m")
+    assert done.code == 5
+    assert done.err.startswith("error: model endpoint 'local' at http://127.0.0.1:")
+    assert "[endpoints.local]" in done.err
+    assert not (repo.parent / "state").exists()
+
+
+async def test_an_endpoint_that_answers_and_one_behind_a_proxy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("SWARMQ_ENDPOINTS", f'{{"local": {{"base_url": "http://127.0.0.1:{port}"}}}}')
+        await check_endpoint(load_settings(), "local:m")
+    with pytest.raises(EnvironmentFault):
+        await check_endpoint(load_settings(), "local:m")
+    monkeypatch.setenv("http_proxy", "http://proxy.invalid:3128")
+    await check_endpoint(load_settings(), "local:m")
+
+
+async def test_with_a_redis_of_ones_own_the_workers_need_the_keys(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def answers(url: str) -> None:
+        return None
+
+    monkeypatch.setattr("swarmq.store.connection.check", answers)
+    monkeypatch.setenv("SWARMQ_REDIS_URL", "redis://localhost:1/0")
+    checked = await check(request(model="openai:m"))
+    assert not checked.can_plan_here
+    assert "the workers call the model" in capsys.readouterr().err
+    with pytest.raises(EnvironmentFault, match="OPENAI_API_KEY"):
+        await check(request(model="openai:m"), runs=False)
+    with pytest.raises(UsageError, match="nowhere"):
+        await check(request(model="nowhere:m"))
+
+
+def test_a_redis_that_does_not_answer(cli: Cli, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMQ_REDIS_URL", f"redis://:hunter2@127.0.0.1:{closed_port()}/0")
+    done = cli.run("run", "t", "--model", "scripted:../s.yaml")
+    assert (done.code, done.err.count("\n")) == (5, 1), done.err
+    assert "hunter2" not in done.err
+    assert not (repo.parent / "state").exists()
+
+
+def test_a_state_directory_that_cannot_be_made(cli: Cli, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMQ_STATE_DIR", str(repo / "a.txt" / "state"))
+    done = cli.run("run", "t", "--model", "scripted:../s.yaml")
+    assert (done.code, done.err.count("\n")) == (5, 1), done.err
+    assert "SWARMQ_STATE_DIR" in done.err
+    assert cli.client.calls == []
+
+
+def test_looking_at_a_state_directory_leaves_no_file(tmp_path: Path) -> None:
+    check_state_dir(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+async def test_a_plan_is_made_by_the_model_or_taken_as_it_is(repo: Path) -> None:
+    checked = await check(request(strategy="none"), runs=False)
+    plan, note, tokens = await plans.make_plan(checked)
+    assert ([subtask.instruction for subtask in plan.subtasks], note, tokens) == (["Mend it"], None, 0)
+    assert not (repo.parent / "state").exists()
+    given = repo.parent / "p.yaml"
+    given.write_text("subtasks: [{name: a, instruction: x}]")
+    checked = await check(request(None, plan_file=given), runs=False)
+    assert (await plans.make_plan(checked))[0] is checked.plan
+    assert checked.spec.id == preflight.PREVIEW_ID

@@ -1,0 +1,282 @@
+"""run and plan behind their checks: planning, asking, submitting, following."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import typer
+from cli_fakes import PLAN, SWARM, Cli, record, result, spec, story
+
+from swarmq.cli import plans, preflight
+from swarmq.cli.planfile import plan_as_yaml, read_plan
+from swarmq.cli.preflight import Checked, Request
+from swarmq.errors import EnvironmentFault, PlanError, UsageError
+from swarmq.models.plan import Plan, Subtask
+from swarmq.models.swarm import SwarmState
+from swarmq.settings import load_settings
+
+pytest_plugins = ["cli_fixtures"]
+
+
+@pytest.fixture
+def requests(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """What was checked; every request is found to be right."""
+    seen: list[Request] = []
+
+    async def check(request: Request, *, runs: bool = True) -> Checked:
+        seen.append(request)
+        plan = None if request.plan_file is None else read_plan(request.plan_file)
+        return Checked(load_settings(), spec(plan=plan), {"model": "openai:m"}, "openai:m", True)
+
+    monkeypatch.setattr(preflight, "check", check)
+    return seen
+
+
+@pytest.fixture
+def planner(monkeypatch: pytest.MonkeyPatch) -> list[Checked]:
+    """Plans that a model would have made, and for whom."""
+    asked: list[Checked] = []
+
+    async def make_plan(checked: Checked) -> tuple[Plan, str | None, int]:
+        asked.append(checked)
+        return (checked.plan, None, 0) if checked.plan else (PLAN, "a note", 1234)
+
+    monkeypatch.setattr(plans, "make_plan", make_plan)
+    return asked
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[str]]:
+    """Makes stdin and stderr a terminal, at which somebody answers that way."""
+    monkeypatch.setattr("swarmq.cli.run.may_ask", lambda: True)
+    questions: list[str] = []
+
+    def give(reply: Any) -> list[str]:
+        def confirm(text: str, **options: Any) -> bool:
+            assert options == {"default": False, "err": True}
+            questions.append(text)
+            if isinstance(reply, BaseException):
+                raise reply
+            return bool(reply)
+
+        monkeypatch.setattr(typer, "confirm", confirm)
+        return questions
+
+    return give
+
+
+def submitted(cli: Cli) -> list[dict[str, Any]]:
+    return [call[2] for call in cli.client.calls if call[0] == "submit"]
+
+
+def test_off_a_terminal_the_swarm_plans(cli: Cli, requests: list[Request], planner: list[Checked]) -> None:
+    done = cli.run("run", "Mend it", "--model", "openai:m", "--repo", "/r")
+    assert done.code == 0
+    assert done.out == "## Report\nAll is well.\n"
+    assert f"swarm {SWARM}; Ctrl-C leaves it running" in done.err
+    assert (requests[0].task, requests[0].repo) == ("Mend it", Path("/r"))
+    assert planner == []
+    assert submitted(cli) == [{"repo": "/repo", "plan": None, "model": "openai:m"}]
+
+
+def test_on_a_terminal_the_plan_is_shown_and_asked_about(
+    cli: Cli, requests: list[Request], planner: list[Checked], answer: Callable[[Any], list[str]]
+) -> None:
+    questions = answer(True)
+    done = cli.run("run", "Mend it")
+    assert done.code == 0
+    assert questions == ["Run 3 subtasks with openai:m?"]
+    assert "note: a note" in done.err
+    assert "╰─┴─● run tests (verify)" in done.err
+    assert "The plan cost 1,234 tokens." in done.err
+    assert done.out == "## Report\nAll is well.\n"
+    assert submitted(cli)[0]["plan"] == PLAN
+
+
+def test_no_means_that_nothing_is_started(
+    cli: Cli, requests: list[Request], planner: list[Checked], answer: Callable[[Any], list[str]]
+) -> None:
+    answer(False)
+    done = cli.run("run", "Mend it")
+    assert (done.code, done.out, cli.client.calls) == (130, "", [])
+    assert "nothing was started" in done.err
+
+
+def test_ctrl_c_at_the_question(
+    cli: Cli, requests: list[Request], planner: list[Checked], answer: Callable[[Any], list[str]]
+) -> None:
+    answer(typer.Abort())
+    done = cli.run("run", "Mend it")
+    assert (done.code, cli.client.calls) == (130, [])
+    assert "no swarm was started" in done.err
+
+
+def test_yes_skips_plan_and_question(
+    cli: Cli, requests: list[Request], planner: list[Checked], answer: Callable[[Any], list[str]]
+) -> None:
+    questions = answer(False)
+    assert cli.run("run", "Mend it", "--yes").code == 0
+    assert (questions, planner) == ([], [])
+
+
+def test_where_the_model_cannot_be_called_from_here_nothing_is_asked(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, planner: list[Checked], answer: Callable[[Any], list[str]]
+) -> None:
+    async def check(request: Request) -> Checked:
+        return Checked(load_settings(), spec(), {}, "openai:m", False)
+
+    monkeypatch.setattr(preflight, "check", check)
+    questions = answer(False)
+    assert cli.run("run", "Mend it").code == 0
+    assert (questions, planner) == ([], [])
+
+
+def test_a_given_plan_is_shown_and_asked_about_too(
+    cli: Cli, requests: list[Request], planner: list[Checked], answer: Callable[[Any], list[str]]
+) -> None:
+    (cli.directory / "p.yaml").write_text("subtasks: [{name: a, instruction: x}]")
+    questions = answer(True)
+    done = cli.run("run", "--plan", "p.yaml")
+    assert questions == ["Run 1 subtask with openai:m?"]
+    assert "planning with" not in done.err
+    assert [subtask.name for subtask in submitted(cli)[0]["plan"].subtasks] == ["a"]
+
+
+def test_workers_of_ones_own_that_are_missing_are_named(
+    cli: Cli, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWARMQ_REDIS_URL", "redis://localhost:1/0")
+    cli.client.workers_alive = [{"queues": ["control", "integrate"]}]
+    done = cli.run("run", "Mend it")
+    assert "the swarm waits for swarmq worker --queue agents" in done.err
+    assert "--queue control" not in done.err
+
+
+def test_detached(cli: Cli, requests: list[Request]) -> None:
+    done = cli.run("run", "Mend it", "--detach")
+    assert (done.code, done.out) == (0, f"{SWARM}\n")
+    assert f"swarmq watch {SWARM}" in done.err
+    assert orjson.loads(cli.run("run", "Mend it", "-d", "--json").out) == {"id": SWARM}
+
+
+def test_json_is_one_object_and_events_are_many(cli: Cli, requests: list[Request]) -> None:
+    assert orjson.loads(cli.run("run", "x", "--json").out)["branch"] == f"swarmq/{SWARM}"
+    assert len(cli.run("run", "x", "--events").out.splitlines()) == len(story())
+
+
+@pytest.mark.parametrize("arguments", [("--json", "--events"), ("--detach", "--merge"), ("--detach", "--events")])
+def test_what_excludes_each_other_is_refused_first(
+    cli: Cli, requests: list[Request], arguments: tuple[str, ...]
+) -> None:
+    assert cli.run("run", "x", *arguments).code == 2
+    assert requests == []
+
+
+def test_ctrl_c_while_following_detaches(cli: Cli, requests: list[Request]) -> None:
+    cli.client.interrupt = True
+    done = cli.run("run", "Mend it")
+    assert done.code == 130
+    assert f"swarmq watch {SWARM}" in done.err
+    assert f"swarmq cancel {SWARM}" in done.err
+
+
+def test_merge_after_success_only(cli: Cli, requests: list[Request]) -> None:
+    done = cli.run("run", "x", "--merge")
+    assert (done.code, cli.client.calls[-1]) == (0, ("merge", None))
+    assert "merged into main" in done.err
+    cli.client.calls.clear()
+    cli.client.swarm = record(SwarmState.PARTIAL, result=result(SwarmState.PARTIAL))
+    done = cli.run("run", "x", "--merge")
+    assert (done.code, len(cli.client.calls)) == (3, 1)
+    assert f"swarmq merge {SWARM}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [(SwarmState.PARTIAL, 3), (SwarmState.FAILED, 1), (SwarmState.CANCELLED, 1)]
+)
+def test_the_swarm_decides_the_exit_code(cli: Cli, requests: list[Request], state: SwarmState, code: int) -> None:
+    cli.client.swarm = record(state, result=result(state))
+    assert cli.run("run", "x", "--json").code == code
+
+
+def test_plan_prints_table_and_dag(cli: Cli, requests: list[Request], planner: list[Checked]) -> None:
+    done = cli.run("plan", "Mend it")
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert lines[0].split() == ["stage", "subtask", "kind", "specialty", "priority", "needs", "instruction"]
+    assert lines[3].startswith("1      run tests   verify  software engineering  0         fix parser, fix dates")
+    assert lines[-1] == "stage 1   ╰─┴─● run tests (verify)"
+    assert "1,234 tokens" in done.err
+    assert cli.client.calls == []
+
+
+def test_a_saved_plan_reads_back_as_the_same_plan(cli: Cli, requests: list[Request], planner: list[Checked]) -> None:
+    done = cli.run("plan", "Mend it", "--output", "p.yaml", "--json")
+    assert Plan.parse(orjson.loads(done.out)) == PLAN
+    assert read_plan(Path("p.yaml")) == PLAN
+    assert Path("p.yaml").read_text().startswith("# A plan of swarmq for the task:\n# Mend it all\n")
+    assert "swarmq run --plan p.yaml" in done.err
+    refused = cli.run("plan", "Mend it", "--output", "no/such/dir.yaml")
+    assert refused.code == 2
+    assert "no/such/dir.yaml" in refused.err
+
+
+def test_texts_of_several_lines_are_blocks() -> None:
+    text = "First.\nSecond: ü.\n"
+    plan = Plan(subtasks=(Subtask(name="a", instruction=text),))
+    assert "  instruction: |\n    First.\n    Second: ü.\n" in plan_as_yaml(plan, "t\nu")
+    assert plan_as_yaml(plan, "t\nu").startswith("# A plan of swarmq for the task:\n# t\n# u\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("subtasks: [{name: a, instruction: x, dependencies: [b]}, {name: b, instruction: x, dependencies: [a]}]",
+         PlanError, "cycle: a -> b -> a"),
+        ("subtasks: [{name: a, instruction: x, color: red}]", PlanError, "color: no such field"),
+        ("subtasks: [{name: a}]", PlanError, "instruction"),
+        ("subtasks: []", PlanError, "subtasks"),
+        ("just text", PlanError, "an object with a list 'subtasks'"),
+        ("a: [\nb: }", UsageError, "line 2"),
+        ("\x00", UsageError, "plan file"),
+        ('[{"name": "a", "instruction": "x"}, {"name": "b", "instruction": "x"}]', PlanError, "max_subtasks is 1"),
+    ],
+)  # fmt: skip
+def test_a_bad_plan_file_says_what_is_wrong(tmp_path: Path, text: str, error: type[Exception], said: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(error) as caught:
+        read_plan(path, max_subtasks=1)
+    assert str(caught.value).startswith(f"plan file {path}: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value).strip()
+
+
+def test_a_plan_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        read_plan(tmp_path / "p.yaml")
+    with pytest.raises(UsageError, match="Is a directory"):
+        read_plan(tmp_path)
+    (tmp_path / "latin").write_bytes(b"subtasks: caf\xe9")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        read_plan(tmp_path / "latin")
+
+
+def test_json_plans_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_bytes(orjson.dumps(PLAN.model_dump(mode="json")))
+    assert read_plan(path) == PLAN
+
+
+def test_an_environment_fault_ends_run_before_anything(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(request: Request) -> Checked:
+        raise EnvironmentFault("no key for model endpoint 'openai': set the variable OPENAI_API_KEY")
+
+    monkeypatch.setattr(preflight, "check", check)
+    done = cli.run("run", "x")
+    assert (done.code, done.out, cli.client.calls) == (5, "", [])
+    assert done.err == "error: no key for model endpoint 'openai': set the variable OPENAI_API_KEY\n"
