@@ -81,7 +81,7 @@ class AsyncSwarmHandle:
         await self._client.store.branches.load(self.id, branch_id)
         return await self._client.store.transcripts.load(self.id, branch_id)
 
-    async def shared(self) -> list[SharedResult]:
+    async def shared(self) -> Sequence[SharedResult]:
         """What branches published for each other."""
         return await self._client.store.shared.list(self.id)
 
@@ -254,7 +254,7 @@ def _synced(
     def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
         return cast(T, self._background.run(method(self._inner, *args, **kwargs)))
 
-    return call
+    return cast(Callable[Concatenate[Any, P], T], call)
 
 
 class SwarmHandle:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 
-from swarmq.agent.loop import Assignment, LoopResult, run_agent
+from swarmq.agent.assignment import Assignment, LoopResult
+from swarmq.agent.loop import run_agent
 from swarmq.agent.prompts import opening_messages, project_instructions, resume_note
-from swarmq.agent.tools.base import ToolContext, Toolbox
+from swarmq.agent.tools.base import Toolbox, ToolContext
 from swarmq.errors import EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import model_of
@@ -21,12 +20,12 @@ from swarmq.fleet.stages import plan_of, repository_of
 from swarmq.fleet.worktree_setup import ready_worktree
 from swarmq.models.branch import BranchRecord, Exit, Observation, Outcome
 from swarmq.models.events import Event, EventType
-from swarmq.models.messages import Usage
 from swarmq.models.plan import Kind, Subtask
 from swarmq.models.swarm import SwarmRecord
 from swarmq.orchestrator.context_text import dependency_context
 from swarmq.store.branches import Claim
-from swarmq.workspace.shell import Shell, child_environment, cookie_of, kill_all
+from swarmq.workspace.environment import child_environment
+from swarmq.workspace.shell import Shell, cookie_of, kill_all
 from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
 
 log = structlog.get_logger()
@@ -47,6 +46,7 @@ class BranchWork:
         self._started = time.monotonic()
         self._repository: SwarmRepository | None = None
         self._worktree: Worktree | None = None
+        self._shell: Shell | None = None
         self._checkpoint = claim.record.checkpoint
 
     def observe(self) -> Observation:
@@ -67,8 +67,8 @@ class BranchWork:
             log.exception("internal error")
             return await self._failed(f"internal error: {type(error).__name__}: {error}")
         finally:
-            if self._worktree is not None:
-                await kill_all(cookie_of(self.swarm_id, self.branch_id))
+            if self._shell is not None:
+                await self._shell.aclose()
 
     async def _run(self) -> Outcome:
         swarm = await self.runtime.store.swarms.load(self.swarm_id)
@@ -113,18 +113,15 @@ class BranchWork:
             return
         start = self._checkpoint or spec.base_commit
         self._worktree = await repository.open_worktree(spec.id, self.claim.token, start)
-        await ready_worktree(repository, self._worktree, swarm.spec, self._shell(swarm))
-
-    def _shell(self, swarm: SwarmRecord) -> Shell:
-        if self._worktree is None:
-            raise LookupError("a branch without files has no shell")
         environment = child_environment(swarm.spec.options.env)
-        return Shell(self._worktree.path, environment, cookie_of(self.swarm_id, self.branch_id))
+        self._shell = Shell(self._worktree.path, environment, cookie_of(self.swarm_id, self.branch_id))
+        await ready_worktree(repository, self._worktree, swarm.spec, self._shell, self.outputs_dir())
 
     async def _agent(self, swarm: SwarmRecord, subtask: Subtask) -> LoopResult:
         store, spec = self.runtime.store, self.record.spec
         entries = await store.transcripts.load(self.swarm_id, self.branch_id) if self.claim.token > 1 else []
         self.journal.resume(entries)
+        self.journal.max_total_steps = swarm.spec.options.max_total_steps
         root = self._worktree.path if self._worktree is not None else None
         toolbox = Toolbox(
             ToolContext(
@@ -133,8 +130,8 @@ class BranchWork:
                 swarm_id=self.swarm_id,
                 subtask_id=spec.subtask_id,
                 branch_id=self.branch_id,
-                shell=self._shell(swarm) if root is not None and spec.kind is not Kind.READ else None,
-                shared=store.shared.bound(self.swarm_id, self.branch_id),
+                shell=self._shell,
+                shared=store.shared.bound(self.swarm_id, self.branch_id, self.claim.token),
                 outputs=self.outputs_dir(),
             )
         )
@@ -200,7 +197,11 @@ class BranchWork:
             trailers = {"Swarmq-Swarm": self.swarm_id, "Swarmq-Subtask": subtask.id, "Swarmq-Branch": self.branch_id}
             made = await repository.commit(worktree, message=subject, trailers=trailers)
             if made is None:
-                failed = {"exit": Exit.FAILED, "fault": "agent", "error": "the agent finished without changing any file"}
+                failed = {
+                    "exit": Exit.FAILED,
+                    "fault": "agent",
+                    "error": "the agent finished without changing any file",
+                }
                 return self._with_kept_worktree(outcome.model_copy(update=failed))
             outcome = outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
         await repository.remove_worktree(worktree)

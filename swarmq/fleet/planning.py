@@ -8,7 +8,7 @@ from swarmq.fleet.runtime import Runtime
 from swarmq.models.messages import Usage
 from swarmq.models.plan import Plan
 from swarmq.models.swarm import SwarmRecord, SwarmState
-from swarmq.orchestrator.decompose import Decomposition, decompose, single_subtask
+from swarmq.orchestrator.decompose import Decomposition, plan_task, single_subtask
 
 
 async def plan_swarm(runtime: Runtime, swarm_id: str) -> None:
@@ -44,7 +44,7 @@ async def _decompose(runtime: Runtime, record: SwarmRecord) -> Decomposition:
     if spec.options.strategy == "none":
         return Decomposition(Plan(subtasks=(single_subtask(spec),)), None, Usage())
     model = await runtime.models.open(spec.options.planner_model or model_of(runtime, record))
-    return await decompose(model, spec)
+    return await plan_task(model, spec)
 
 
 def model_of(runtime: Runtime, record: SwarmRecord) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from swarmq.errors import UsageError
 from swarmq.logs import configure_logs
 from swarmq.settings import Settings, load_settings
+from swarmq.workspace.blocking import configure as configure_blocking
 
 PR_SET_DUMPABLE = 4
 """From linux/prctl.h: a process that is not dumpable keeps its /proc/PID/environ from others of its user."""
@@ -37,11 +38,12 @@ def hide_environment() -> None:
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: str = "agents", name: str = "") -> None:
+def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: str = "agents") -> None:
     """Run one worker in this process until it is told to stop. ``queues`` are short names: control, agents, …"""
     prepare_environment(pool)
     settings = load_settings()
     configure_logs(settings)
+    configure_blocking(settings.blocking_threads)
     hide_environment()
     from celery.signals import worker_ready, worker_shutting_down
 
@@ -65,14 +67,13 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     worker_ready.connect(ready, weak=False)
     worker_shutting_down.connect(lambda **_: None, weak=False)
     width = concurrency or max(getattr(settings, f"{queue}_concurrency") for queue in queues)
-    host = f"{name or '-'.join(queues)}@%h" if name else f"{'-'.join(queues)}-{os.getpid()}@%h"
     app.worker_main(
         [
             "worker",
             f"--queues={','.join(QUEUES[queue] for queue in queues)}",
             f"--concurrency={width}",
             f"--pool={'custom' if pool == 'agents' else pool}",
-            f"--hostname={host}",
+            f"--hostname={'-'.join(queues)}-{os.getpid()}@%h",
             f"--loglevel={settings.log_level}",
             "--without-mingle",  # these two cost 0.9 s of start-up; records do their work
             "--without-gossip",

@@ -22,9 +22,7 @@ async def ready_worktree(
         await repository.copy_ignored(worktree, options.copy_globs)
     if options.setup is None:
         return
-    result = await shell.run(
-        options.setup, timeout_seconds=options.setup_timeout_seconds, spill=outputs / SETUP_LOG
-    )
+    result = await shell.run(options.setup, timeout_seconds=options.setup_timeout_seconds, spill=outputs / SETUP_LOG)
     if result.timed_out:
         raise WorkspaceError(f"setup {options.setup!r} took longer than {options.setup_timeout_seconds:g} s")
     if result.exit_code != 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -17,6 +18,7 @@ from swarmq.models.swarm import SwarmSpec
 from swarmq.orchestrator.model_plan import plan_of_answer
 from swarmq.orchestrator.planning_prompts import repair_text, submit_plan, system_text, task_text
 from swarmq.providers.base import ChatModel, Conversation
+from swarmq.workspace.overview import repository_overview
 
 log = structlog.get_logger()
 
@@ -40,6 +42,14 @@ def single_subtask(spec: SwarmSpec) -> Subtask:
     if spec.context.strip():
         instruction += f"\n\nWhat came before it:\n\n{spec.context.strip()}"
     return Subtask(name=SINGLE_NAME, instruction=instruction, kind=Kind.READ if spec.repo is None else Kind.EDIT)
+
+
+async def plan_task(model: ChatModel, spec: SwarmSpec) -> Decomposition:
+    """``decompose`` with a picture of the swarm's repository, where it has one."""
+    overview = ""
+    if spec.repo is not None and spec.base_commit is not None:
+        overview = await repository_overview(Path(spec.repo), spec.base_commit)
+    return await decompose(model, spec, overview=overview)
 
 
 async def decompose(

@@ -1,0 +1,125 @@
+"""Workers that die or are told to go: the swarm ends all the same, and no model call is paid for twice."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from fleet_stack import FleetStack, git, running_fleet, until
+
+from swarmq import Client, Plan, Subtask
+from swarmq.fleet.dispatch import branch_task_id
+from swarmq.models.events import EventType
+from swarmq.models.swarm import SubtaskStatus
+
+COUNTING = Plan(subtasks=(Subtask(name="Counting", instruction="Count ten steps"),))
+SHELL = Plan(subtasks=(Subtask(name="Sleeper", instruction="Sleep in the shell"),))
+TIMEOUT = 60.0
+MODEL_CALLS = 10
+SLOW_STEP = 4
+
+
+@pytest.fixture
+def fleet() -> Iterator[FleetStack]:
+    """A fleet for each test: they kill it."""
+    with running_fleet() as running:
+        yield running
+
+
+@pytest.fixture
+def client(fleet: FleetStack) -> Iterator[Client]:
+    with Client(fleet.url, settings=fleet.settings()) as connected:
+        yield connected
+
+
+def in_slow_step(client: Client, swarm_id: str) -> None:
+    """Wait until the branch is in the model call of its fourth step."""
+    seen = 0
+    for event in client.get(swarm_id).events():
+        seen += event.type is EventType.BRANCH_TOOL_CALL
+        if seen == SLOW_STEP - 1:
+            return
+
+
+def test_a_killed_agents_worker_costs_one_model_call(fleet: FleetStack, client: Client) -> None:
+    repo = fleet.repository("killed")
+    handle = client.submit(COUNTING, repo=repo)
+    in_slow_step(client, handle.id)
+    fleet.kill("agents")
+    fleet.start_worker("agents")
+    result = handle.result(TIMEOUT)
+    assert result.success, result.report
+    assert git(repo, "show", f"{result.branch}:steps.txt").split() == [str(n) for n in range(1, 10)]
+    assert fleet.requests("Count ten steps") <= MODEL_CALLS + 1
+    assert result.stats.lost_leases == 1
+    branch = handle.branches()[0]
+    assert (branch.token, branch.deliveries) == (2, 1)
+
+
+def test_a_worker_told_to_stop_hands_its_branch_over(fleet: FleetStack, client: Client) -> None:
+    repo = fleet.repository("handed")
+    handle = client.submit(COUNTING, repo=repo)
+    in_slow_step(client, handle.id)
+    started = time.monotonic()
+    assert fleet.kill("agents", signal.SIGTERM) == 0
+    assert time.monotonic() - started < 10
+    branch = handle.branches()[0]
+    assert branch.state == "queued", fleet.log("agents")[-2000:]
+    fleet.start_worker("agents")
+    result = handle.result(TIMEOUT)
+    assert result.success, result.report
+    assert git(repo, "show", f"{result.branch}:steps.txt").split() == [str(n) for n in range(1, 10)]
+    assert fleet.requests("Count ten steps") <= MODEL_CALLS + 1
+    assert handle.branches()[0].deliveries == 0
+    assert result.stats.lost_leases == 0
+
+
+@pytest.mark.parametrize("name", ["control", "integrate", "beat"])
+def test_any_other_process_may_die(fleet: FleetStack, client: Client, name: str) -> None:
+    repo = fleet.repository("others")
+    plan = Plan(
+        subtasks=(*COUNTING.subtasks, Subtask(name="Beta", instruction="Write beta", dependencies=("Counting",)))
+    )
+    handle = client.submit(plan, repo=repo)
+    in_slow_step(client, handle.id)
+    fleet.kill(name)
+    if name == "beat":
+        fleet.start("beat", "beat")
+    else:
+        fleet.start_worker(name)
+    result = handle.result(TIMEOUT)
+    assert result.success, result.report
+    assert fleet.requests("Count ten steps") == MODEL_CALLS
+
+
+def sleepers() -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if (process.info["cmdline"] or [""])[0] == "sleep" and process.info["cmdline"][1] in ("61.5", "62.5", "63.5")
+    ]
+
+
+def test_terminate_from_flower_ends_the_agent_and_its_processes(fleet: FleetStack, client: Client) -> None:
+    handle = client.submit(SHELL, repo=fleet.repository("terminated"), cache="bypass")
+    until(lambda: len(sleepers()) == 3 or None, "the shell's children")
+    client._inner.dispatch.app.control.revoke(branch_task_id(handle.id, "sleeper"), terminate=True)
+    result = handle.result(TIMEOUT)
+    until(lambda: not sleepers() or None, "the end of the shell's children", 5)
+    assert result.subtasks[0].status is SubtaskStatus.CANCELLED
+    assert result.state == "failed"
+
+
+def test_a_killed_workers_shells_are_ended_by_the_next_holder(fleet: FleetStack, client: Client) -> None:
+    handle = client.submit(SHELL, repo=fleet.repository("orphans"), cache="bypass")
+    until(lambda: len(sleepers()) == 3 or None, "the shell's children")
+    before = {process.pid for process in sleepers()}
+    fleet.kill("agents")
+    fleet.start_worker("agents")
+    next(event for event in handle.events() if event.type is EventType.BRANCH_RESUMED)
+    until(lambda: not before & {process.pid for process in sleepers()} or None, "the end of the orphans", 10)
+    handle.cancel()
+    handle.result(TIMEOUT)
