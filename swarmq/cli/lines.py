@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ from swarmq.cli.render import clock, count, duration, one_line
 from swarmq.models.events import Event, EventType
 
 LINE_CHARACTERS = 160
+_JSON_HEAD = re.compile(r'^\{"\w+":\s*"?')
 
 
 def describe(event: Event) -> str:
@@ -25,7 +28,7 @@ def doing(event: Event) -> str | None:
     """What a branch is doing after this event; None where the event does not tell."""
     match event.type:
         case EventType.BRANCH_TOOL_CALL:
-            return f"{event.data.get('tool', '')} {event.data.get('input', '')}"
+            return f"{event.data.get('tool', '')} {arguments(str(event.data.get('input', '')))}"
         case EventType.BRANCH_MESSAGE | EventType.BRANCH_OUTPUT | EventType.BRANCH_THINKING:
             return str(event.data.get("text", ""))
         case EventType.BRANCH_STEP:
@@ -33,6 +36,17 @@ def doing(event: Event) -> str | None:
         case EventType.BRANCH_STARTED:
             return "thinking"
     return describe(event)
+
+
+def arguments(raw: str) -> str:
+    """A tool call's arguments without their JSON: the values. Cut JSON loses its head only."""
+    try:
+        values = json.loads(raw)
+    except ValueError:
+        return _JSON_HEAD.sub("", raw)
+    if not isinstance(values, dict):
+        return raw
+    return "  ".join(value if isinstance(value, str) else json.dumps(value) for value in values.values())
 
 
 def amount(value: Any) -> int:
@@ -67,7 +81,7 @@ def _step(data: dict[str, Any]) -> str:
 
 
 def _tool_call(data: dict[str, Any]) -> str:
-    said = f"{data.get('tool')} {one_line(str(data.get('input', '')), 80)}"
+    said = f"{data.get('tool')} {one_line(arguments(str(data.get('input', ''))), 80)}"
     return said if data.get("ok", True) else f"{said} → {one_line(str(data.get('output', '')), 70)}"
 
 
@@ -84,7 +98,7 @@ def _merged(data: dict[str, Any]) -> str:
 def _swarm_finished(data: dict[str, Any]) -> str:
     where = f": branch {data['branch']}" if data.get("branch") else ""
     why = f": {data['error']}" if data.get("error") else ""
-    return f"swarm {data.get('state')}{where}{why}"
+    return f"ended: {data.get('state')}{where}{why}"
 
 
 def _conflict(data: dict[str, Any]) -> str:

@@ -92,9 +92,9 @@ def branches(progress: Progress, most: int, width: int) -> RenderableType:
         rows = [row for row in rows if row.id in shown]
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("branch", no_wrap=True, overflow="ellipsis", max_width=max(16, width // 3))
-    table.add_column("state", no_wrap=True)
-    table.add_column("steps", justify="right")
-    table.add_column("tokens", justify="right")
+    table.add_column("state", no_wrap=True, min_width=9)  # as wide as most states, so that columns stand still
+    table.add_column("steps", justify="right", min_width=5)
+    table.add_column("tokens", justify="right", min_width=9)
     table.add_column("doing", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
         state = Text(row.state, style=STYLES.get(row.state, "dim"))

@@ -85,6 +85,8 @@ def _read(path: Path, offsets: dict[Path, int]) -> Iterator[dict[str, Any]]:
             if not raw.endswith(b"\n"):
                 break
             offsets[path] += len(raw)
+            if raw.isspace():
+                continue
             line = parse(raw.decode(errors="replace").rstrip("\n"), last)
             last = str(line.get("timestamp", last))
             yield {**line, "process": path.name.partition(".")[0]}

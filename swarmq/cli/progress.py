@@ -10,7 +10,13 @@ from swarmq.cli.lines import doing, line
 from swarmq.models.events import Event, EventType
 
 RECENT_EVENTS = 5
-_QUIET = {EventType.BRANCH_STEP, EventType.BRANCH_TOOL_CALL, EventType.BRANCH_THINKING, EventType.BRANCH_QUEUED}
+_QUIET = {
+    EventType.BRANCH_QUEUED,
+    EventType.BRANCH_STEP,
+    EventType.BRANCH_TOOL_CALL,
+    EventType.BRANCH_MESSAGE,
+    EventType.BRANCH_THINKING,
+}
 """Seen in the branches' rows; among the recent events they would drown the rest."""
 
 

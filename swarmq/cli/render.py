@@ -92,9 +92,9 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Whether a person looks at the stream; False for one that is closed."""
-    return not stream.closed and stream.isatty()
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person is at the stream; Python has None for one that was closed before it started."""
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def may_ask() -> bool:

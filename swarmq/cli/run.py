@@ -83,7 +83,7 @@ def carry_out(request: Any, asked: Run, *, ask: bool) -> ExitCode:
     """The whole of ``run``. Each wait has an event loop of its own: a prompt inside one would not feel Ctrl-C."""
     from swarmq.cli.follow import come_back
     from swarmq.cli.preflight import check
-    from swarmq.errors import UsageError
+    from swarmq.errors import EnvironmentFault, UsageError
 
     if asked.as_json and asked.events:
         raise UsageError("--json and --events exclude each other")
@@ -98,6 +98,10 @@ def carry_out(request: Any, asked: Run, *, ask: bool) -> ExitCode:
                 note("nothing was started")
                 return ExitCode.INTERRUPTED
         return wait_for(submit_and_follow(checked, plan, asked))
+    except EnvironmentFault:
+        if asked.swarm_id:
+            note(f"swarm {asked.swarm_id} is recorded and goes on when it can: swarmq watch {asked.swarm_id}")
+        raise
     except (KeyboardInterrupt, typer.Abort):
         note(come_back(asked.swarm_id) if asked.swarm_id else "\ninterrupted; no swarm was started")
         return ExitCode.INTERRUPTED

@@ -23,6 +23,7 @@ def log_dir(cli: Cli) -> Path:
         "agents.log",
         {"timestamp": "2026-01-01T00:00:02Z", "level": "info", "event": "step", "swarm": SWARM, "branch": "a", "n": 1},
         "Traceback: \x1b[31m",
+        "",
         {"timestamp": "2026-01-01T00:00:04Z", "level": "warning", "event": "late", "swarm": "other"},
     )
     write("control.log", {"timestamp": "2026-01-01T00:00:03Z", "level": "error", "event": "sad", "swarm": SWARM})

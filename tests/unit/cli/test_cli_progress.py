@@ -70,12 +70,15 @@ def test_recent_events_are_few_and_leave_out_the_steps() -> None:
         (EventType.BRANCH_STARTED, {"worker": "w", "delivery": 2}, "started on w, delivery 2"),
         (EventType.BRANCH_TOOL_CALL, {"tool": "bash", "input": "ls", "ok": True}, "bash ls"),
         (EventType.BRANCH_TOOL_CALL, {"tool": "bash", "input": "ls", "ok": False, "output": "no"}, "bash ls → no"),
+        (EventType.BRANCH_TOOL_CALL, {"tool": "read", "input": '{"file_path":"a","limit":5}'}, "read a 5"),
+        (EventType.BRANCH_TOOL_CALL, {"tool": "bash", "input": '{"command":"echo \\"…'}, 'bash echo \\"…'),
+        (EventType.BRANCH_TOOL_CALL, {"tool": "bash", "input": "[1]"}, "bash [1]"),
         (EventType.BRANCH_RETRY, {"error": "429", "attempt": 1, "wait_seconds": 0.5}, "retry 1 in 0.5 s: 429"),
         (EventType.BRANCH_FINISHED, {"exit": "failed", "steps": 1, "error": "why"}, "failed after 1 step: why"),
         (EventType.BRANCH_CACHED, {"source": "s/b"}, "taken from the cache (s/b)"),
         (EventType.MERGED, {"files": ["a"], "insertions": 2, "deletions": 1}, "merged 1 file, +2 -1"),
         (EventType.CONFLICT, {"files": ["a", "b"]}, "conflict in a, b"),
-        (EventType.SWARM_FINISHED, {"state": "failed", "error": "why"}, "swarm failed: why"),
+        (EventType.SWARM_FINISHED, {"state": "failed", "error": "why"}, "ended: failed: why"),
     ],
 )
 def test_events_read_well(type_: EventType, data: dict[str, Any], said: str) -> None:
@@ -128,5 +131,5 @@ async def test_a_live_view_draws_in_the_background_and_ends_with_the_last_state(
             view.see(item)
     last_frame = stream.getvalue().rpartition("\x1b[2K")[2]
     assert "merged 1 file" in stream.getvalue()
-    assert "swarm succeeded" in last_frame
+    assert "ended: succeeded" in last_frame
     assert sys.stderr is not stream

@@ -98,3 +98,5 @@ def test_prompts_only_where_both_ends_are_a_terminal(monkeypatch: pytest.MonkeyP
     assert render.may_ask()
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert not render.may_ask()
+    monkeypatch.setattr(sys, "stdin", None)
+    assert not render.may_ask()

@@ -14,7 +14,7 @@ from cli_fakes import PLAN, SWARM, Cli, record, result, spec, story
 from swarmq.cli import plans, preflight
 from swarmq.cli.planfile import plan_as_yaml, read_plan
 from swarmq.cli.preflight import Checked, Request
-from swarmq.errors import EnvironmentFault, PlanError, UsageError
+from swarmq.errors import EnvironmentFault, PlanError, StoreError, UsageError
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SwarmState
 from swarmq.settings import load_settings
@@ -182,6 +182,19 @@ def test_ctrl_c_while_following_detaches(cli: Cli, requests: list[Request]) -> N
     assert done.code == 130
     assert f"swarmq watch {SWARM}" in done.err
     assert f"swarmq cancel {SWARM}" in done.err
+
+
+def test_a_redis_that_goes_away_does_not_take_the_id_along(
+    cli: Cli, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(handle: Any, **_: Any) -> None:
+        raise StoreError("Redis does not answer for 60 s")
+
+    monkeypatch.setattr("swarmq.cli.follow.follow", away)
+    done = cli.run("run", "x")
+    assert done.code == 5
+    assert f"swarmq watch {SWARM}" in done.err
+    assert done.err.endswith("error: Redis does not answer for 60 s\n")
 
 
 def test_merge_after_success_only(cli: Cli, requests: list[Request]) -> None:
