@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from celery import Celery
@@ -28,6 +29,10 @@ REQUEST = "swarmq.fleet.pool:AgentRequest"
 REVOKED = "revoked from Celery (Flower's terminate button, or app.control.revoke)"
 
 
+def _task(app: Celery, name: str, **options: Any) -> Any:
+    return app.task(bind=True, name=name, Request=REQUEST, shared=False, **options)
+
+
 def register(app: Celery, runtimes: Runtimes) -> None:
     """Add the tasks to an application. All are idempotent: each may be delivered twice, late or never."""
 
@@ -37,7 +42,10 @@ def register(app: Celery, runtimes: Runtimes) -> None:
 
         return run(go())
 
-    @app.task(bind=True, name="swarmq.swarm", Request=REQUEST)
+    # Not shared: Celery would else add these closures, with their runtimes, to every other application of the process.
+    own = partial(_task, app)
+
+    @own("swarmq.swarm")
     def swarm(
         self: Any,
         previous: Any = None,
@@ -54,41 +62,41 @@ def register(app: Celery, runtimes: Runtimes) -> None:
         perform(self, lambda runtime: accept(runtime, submission, canvas))
         raise Ignore
 
-    @app.task(bind=True, name="swarmq.deliver", Request=REQUEST)
+    @own("swarmq.deliver")
     def deliver(self: Any, swarm_id: str) -> dict[str, Any]:
         return perform(self, lambda runtime: value_of(runtime, swarm_id))
 
-    @app.task(bind=True, name="swarmq.plan", Request=REQUEST, ignore_result=True)
+    @own("swarmq.plan", ignore_result=True)
     def plan(self: Any, swarm_id: str) -> None:
         perform(self, lambda runtime: plan_swarm(runtime, swarm_id))
 
-    @app.task(bind=True, name="swarmq.start_stage", Request=REQUEST, ignore_result=True)
+    @own("swarmq.start_stage", ignore_result=True)
     def start(self: Any, swarm_id: str, stage: int) -> None:
         perform(self, lambda runtime: start_stage(runtime, swarm_id, stage))
 
-    @app.task(bind=True, name="swarmq.run_branch", Request=REQUEST)
+    @own("swarmq.run_branch")
     def branch(self: Any, swarm_id: str, branch_id: str) -> dict[str, Any]:
         tag = self.request.properties.get("delivery_tag")
         job = current_job()
         return perform(self, lambda runtime: run_branch(runtime, swarm_id, branch_id, job, tag))
 
-    @app.task(bind=True, name="swarmq.finish_stage", Request=REQUEST, ignore_result=True)
+    @own("swarmq.finish_stage", ignore_result=True)
     def finish(self: Any, swarm_id: str, stage: int) -> None:
         perform(self, lambda runtime: finish_stage(runtime, swarm_id, stage))
 
-    @app.task(bind=True, name="swarmq.finish_swarm", Request=REQUEST, ignore_result=True)
+    @own("swarmq.finish_swarm", ignore_result=True)
     def end(self: Any, swarm_id: str) -> None:
         perform(self, lambda runtime: finish_swarm(runtime, swarm_id))
 
-    @app.task(bind=True, name="swarmq.reconcile", Request=REQUEST, ignore_result=True)
+    @own("swarmq.reconcile", ignore_result=True)
     def tick(self: Any) -> None:
         perform(self, reconcile)
 
-    @app.task(bind=True, name="swarmq.gc", Request=REQUEST, ignore_result=True)
+    @own("swarmq.gc", ignore_result=True)
     def sweep(self: Any) -> None:
         perform(self, lambda runtime: collect_garbage(runtime.store, runtime.settings))
 
-    @app.task(bind=True, name="swarmq.revoked", Request=REQUEST, ignore_result=True)
+    @own("swarmq.revoked", ignore_result=True)
     def revoked(self: Any, task_ids: list[str]) -> None:
         perform(self, lambda runtime: cancel_revoked(runtime, task_ids))
 

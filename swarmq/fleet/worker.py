@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import sys
 import time
@@ -64,6 +65,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     def ready(sender: Any, **_: Any) -> None:
         start_presence(app, settings, sender, list(queues), started_at)
 
+    logging.getLogger("celery.backends.redis").addFilter(_is_news)
     worker_ready.connect(ready, weak=False)
     worker_shutting_down.connect(lambda **_: None, weak=False)
     width = concurrency or max(getattr(settings, f"{queue}_concurrency") for queue in queues)
@@ -79,6 +81,11 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
             "--without-gossip",
         ]
     )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Celery logs a chord with a revoked member as an error with a traceback; here that is how branches stop."""
+    return "TaskRevokedError" not in record.getMessage()
 
 
 def start_presence(app: Any, settings: Settings, consumer: Any, queues: list[str], started_at: float) -> None:

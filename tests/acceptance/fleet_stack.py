@@ -75,15 +75,15 @@ class FleetStack:
         )
 
     def start(self, name: str, *arguments: str) -> None:
-        log = (self.root / f"{name}.log").open("ab")
-        self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", "swarmq", *arguments],
-            env=self.environment,
-            cwd=self.root,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        with (self.root / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "swarmq", *arguments],
+                env=self.environment,
+                cwd=self.root,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def start_worker(self, queue: str) -> None:
         self.start(queue, "worker", "--queue", queue)

@@ -26,26 +26,26 @@ TIMEOUT = 60
 def producer(fleet: FleetStack) -> Iterator[Celery]:
     """The producer's application in this process, and a worker of its own as another."""
     url = celery_url(fleet.url)
-    log = (fleet.root / "producer.log").open("ab")
-    worker = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "producer_app",
-            "worker",
-            "-P",
-            "threads",
-            "-c",
-            "2",
-            "--without-mingle",
-        ],
-        env=fleet.environment | {"PRODUCER_URL": url},
-        cwd=Path(__file__).parent,
-        stdout=log,
-        stderr=log,
-    )
+    with (fleet.root / "producer.log").open("ab") as log:
+        worker = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "celery",
+                "-A",
+                "producer_app",
+                "worker",
+                "-P",
+                "threads",
+                "-c",
+                "2",
+                "--without-mingle",
+            ],
+            env=fleet.environment | {"PRODUCER_URL": url},
+            cwd=Path(__file__).parent,
+            stdout=log,
+            stderr=log,
+        )
     app = Celery("producer", broker=url, backend=url, set_as_current=False)
     app.conf.task_default_queue = "producer"
     yield app
@@ -145,8 +145,8 @@ def test_revoking_the_swarms_task_cancels_the_swarm(fleet: FleetStack, producer:
     )
     swarm_id = until(lambda: next((s.id for s in client.list() if s.task == "Revoke me"), None), "the swarm")
     handle = client.get(swarm_id)
-    next(event for event in handle.events() if event.type is EventType.BRANCH_STARTED)
     gone = fleet.server.clients_gone
+    until(lambda: fleet.server.in_flight or None, "the model call")
     producer.control.revoke(result.id, terminate=True)
     ended = handle.result(TIMEOUT)
     assert ended.state == "cancelled"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fleet_stack import FleetStack, git
+from fleet_stack import FleetStack, git, until
 
 from swarmq import Client, Plan, Subtask, SwarmState
 from swarmq.errors import NotFoundError, OptionError, UsageError
@@ -18,7 +18,7 @@ BETA = Subtask(name="Beta", instruction="Write beta")
 GAMMA = Subtask(name="Gamma", instruction="Write gamma after both", dependencies=("Alpha", "Beta"))
 LEFT = Subtask(name="Left", instruction="Rename left", priority=1)
 RIGHT = Subtask(name="Right", instruction="Rename right")
-TIMEOUT = 60.0
+TIMEOUT = 30.0
 
 
 def test_a_planned_task_becomes_a_merged_branch(fleet: FleetStack, client: Client) -> None:
@@ -207,7 +207,7 @@ def test_cancelling_stops_the_model_call(fleet: FleetStack, client: Client) -> N
     waits = Subtask(name="Waits", instruction="Write alpha", dependencies=("Slow",))
     handle = client.submit(Plan(subtasks=(slow, waits)), repo=fleet.repository("cancelled"), cache="bypass")
     gone = fleet.server.clients_gone
-    next(event for event in handle.events() if event.type is EventType.BRANCH_STARTED)
+    until(lambda: fleet.requests("Be slow") or None, "the model call")
     assert handle.cancel("enough")
     result = handle.result(TIMEOUT)
     assert result.state is SwarmState.CANCELLED

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from celery import Celery
 
 from swarmq.errors import EnvironmentFault
 from swarmq.fleet.app import CONTROL, celery_url, make_app, require_url
@@ -47,3 +48,12 @@ def test_workers_never_start_an_embedded_stack(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("SWARMQ_REDIS_URL", raising=False)
     with pytest.raises(EnvironmentFault, match="swarmq up"):
         require_url(load_settings())
+
+
+def test_tasks_stay_with_their_application() -> None:
+    first = build_app(load_settings(), "redis://localhost:1/0")
+    second = build_app(load_settings(), "redis://localhost:1/0")
+    foreign = Celery("foreign", set_as_current=False)
+    assert first.tasks["swarmq.plan"].app is first
+    assert second.tasks["swarmq.plan"].app is second
+    assert not [name for name in foreign.tasks if name.startswith("swarmq.")]
