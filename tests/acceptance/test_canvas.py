@@ -46,7 +46,7 @@ def producer(fleet: FleetStack) -> Iterator[Celery]:
             stdout=log,
             stderr=log,
         )
-    app = Celery("producer", broker=url, backend=url, set_as_current=False)
+    app = Celery("producer", broker=url, backend=url)
     app.conf.task_default_queue = "producer"
     yield app
     app.close()
