@@ -1,0 +1,97 @@
+"""Every key that swarmq keeps in Redis: name, type, how long it lives, who writes it.
+
+All keys of a swarm share the hash tag ``{<id>}``. A script gets the swarm's record as its first key and names the
+others from it. The few scripts that also touch the indexes of all swarms need one primary, as Celery's transport does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+_Scope = Literal["fleet", "swarm", "stage", "branch"]
+KEPT = "keep_days after the end of the swarm"
+
+
+@dataclass(frozen=True)
+class Key:
+    """A family of keys. ``name`` holds ``%s`` for each part that a call of the Key fills in, swarm id first."""
+
+    name: str
+    type: Literal["string", "hash", "list", "set", "zset", "stream"]
+    scope: _Scope
+    ttl: str
+    writer: str
+
+    def __call__(self, *parts: str | int) -> str:
+        return self.name % parts
+
+
+def _swarm(name: str, type_: Literal["hash", "list", "set", "stream"], writer: str) -> Key:
+    scope: _Scope = "branch" if name.startswith(("branch:", "transcript:")) else "swarm"
+    scope = "stage" if name.startswith("stage:") else scope
+    return Key(f"swarmq:{{%s}}:{name}", type_, scope, KEPT, writer)
+
+
+SWARM = _swarm("swarm", "hash", "swarm_*, stage_open: spec, state, plan, result, cancel_reason")
+RESULTS = _swarm("results", "hash", "swarm_results: subtask id -> SubtaskResult")
+SUBTASKS = _swarm("subtasks", "hash", "swarm_plan, swarm_results, branch_*: subtask id -> status")
+CANVASES = _swarm("canvases", "hash", "swarm_create, swarm_canvas: Celery task id -> what to call afterwards")
+COUNTERS = _swarm("counters", "hash", "record, counters_add: steps, tokens, retries …")
+JOBS = _swarm("jobs", "hash", "job_*: leases of plan, finish_stage:N, finish_swarm")
+EVENTS = _swarm("events", "stream", "any: what the swarm tells, at most about 100,000")
+AUDIT = _swarm("audit", "stream", "audit: who decided what")
+SHARED = _swarm("shared", "hash", "shared_publish: key -> value with its schema and tags")
+SHARED_INDEX = _swarm("shared-index", "hash", "shared_publish: key -> producer, tags, expiry")
+SHARED_NEWS = _swarm("shared-news", "stream", "shared_publish: keys as they came, at most about 10,000")
+BRANCHES = _swarm("branches", "list", "stage_open: ids of all branches, oldest first")
+WAITING = _swarm("waiting", "list", "stage_open, branch ends: branches for which there is no slot yet")
+SLOTS = _swarm("slots", "set", "stage_open, branch ends: queued and running branches, at most max_subagents")
+STAGE = _swarm("stage:%s", "hash", "stage_*, branch ends: state, times, merges")
+STAGE_BRANCHES = _swarm("stage:%s:branches", "list", "stage_open: ids of the stage's branches")
+STAGE_DONE = _swarm("stage:%s:done", "set", "branch ends: ids of those that have ended")
+BRANCH = _swarm("branch:%s", "hash", "stage_open, branch_*, record: spec, lease, fencing token, outcome")
+TRANSCRIPT = _swarm("transcript:%s", "list", "record: one Entry per message")
+ONCE = Key("swarmq:{%s}:once:%s", "string", "swarm", "1 hour", "any: call ids of writes that must not be repeated")
+
+ALL_SWARMS = Key("swarmq:swarms", "zset", "fleet", "entries of expired swarms leave when they are met", "swarm_create")
+ACTIVE = Key("swarmq:active", "set", "fleet", "an entry until its swarm ends", "swarm_create, swarm_finish")
+TASK = Key("swarmq:task:%s", "string", "fleet", KEPT, "swarm_create, swarm_canvas: Celery task id -> swarm")
+IDEMPOTENCY = Key("swarmq:idempotency:%s", "string", "fleet", KEPT, "swarm_create: idempotency key -> swarm")
+FLEET_EVENTS = Key("swarmq:events", "stream", "fleet", "for good, at most about 10,000", "swarm_create, swarm_finish")
+WORKER = Key("swarmq:worker:%s", "string", "fleet", "three heartbeats", "workers: what a worker says of itself")
+WORKERS = Key("swarmq:workers", "set", "fleet", "gone workers leave when they are met", "workers: their names")
+CACHE = Key("swarmq:{cache}:results", "hash", "fleet", "24 h an entry, 1,000 entries, 100 MB", "cache_*")
+CACHE_AGES = Key("swarmq:{cache}:ages", "zset", "fleet", "as its entry", "cache_*: key -> when it was stored")
+CACHE_STATS = Key("swarmq:{cache}:stats", "hash", "fleet", "for good", "cache_*: bytes, hits, misses, evictions …")
+CACHE_ONCE = Key("swarmq:{cache}:once:%s", "string", "fleet", "1 hour", "cache_*: answers to calls, for their retries")
+
+REGISTRY = tuple(value for value in list(globals().values()) if isinstance(value, Key))
+
+SHARED_CHANNEL = "swarmq:{%s}:shared"
+"""Not a key: the pub/sub channel that is rung when a result is shared."""
+
+
+def names_to_expire() -> tuple[list[str], list[str], list[str]]:
+    """What a swarm's keys are called behind ``swarmq:{<id>}:``: once per swarm, per stage (%s), per branch (%s).
+
+    With the list of branches and the number of stages these are all keys of a swarm: none is searched for.
+    """
+
+    def of(scope: _Scope) -> list[str]:
+        lasting = (key for key in REGISTRY if key.scope == scope and key.ttl == KEPT)
+        return [key.name.partition("}:")[2] for key in lasting]
+
+    return of("swarm"), of("stage"), of("branch")
+
+
+def transcript_keys(swarm_id: str, branch_id: str) -> tuple[str, str, str, str, str]:
+    """What ``record`` works on, in its order. Written out because every step of every branch comes by here."""
+    base = f"swarmq:{{{swarm_id}}}:"
+    return (
+        f"{base}swarm",
+        f"{base}branch:{branch_id}",
+        f"{base}transcript:{branch_id}",
+        f"{base}events",
+        f"{base}counters",
+    )

@@ -1,0 +1,37 @@
+-- uses: swarm branch
+-- Open a stage, or add branches to it. Branches that are there already stay as they are, so repeating it is harmless.
+-- KEYS: swarm
+-- ARGV: stage, max_subagents, event, branch id, subtask id, spec, branch id, subtask id, spec ...
+-- Returns the ids of the stage's queued branches, in order: those whose message is to be published.
+local swarm = load_swarm()
+if swarm.err then return swarm end
+if swarm.final then return {} end
+local number, stage = tonumber(ARGV[1]), BASE .. 'stage:' .. ARGV[1]
+swarm.max_subagents = tonumber(ARGV[2])
+if redis.call('EXISTS', stage) == 0 then
+  redis.call('HSET', stage, 'v', VERSION, 'state', 'open', 'opened_at', stamp(NOW))
+  emit(swarm, ARGV[3])
+end
+redis.call('HSET', SWARM, 'max_subagents', ARGV[2])
+if number > tonumber(redis.call('HGET', SWARM, 'stage')) then redis.call('HSET', SWARM, 'stage', ARGV[1]) end
+if swarm.state == 'submitted' or swarm.state == 'planning' then redis.call('HSET', SWARM, 'state', 'running') end
+redis.call('HSETNX', SWARM, 'started_at', stamp(NOW))
+for i = 4, #ARGV, 3 do
+  local key = BASE .. 'branch:' .. ARGV[i]
+  if redis.call('EXISTS', key) == 0 then
+    redis.call('HSET', key, 'v', VERSION, 'spec', ARGV[i + 2], 'subtask', ARGV[i + 1], 'stage', ARGV[1], 'state', 'waiting',
+      'token', '0', 'deliveries', '0', 'lease_until', '0', 'started_at', '0')
+    redis.call('RPUSH', stage .. ':branches', ARGV[i])
+    redis.call('RPUSH', BASE .. 'branches', ARGV[i])
+    redis.call('RPUSH', BASE .. 'waiting', ARGV[i])
+    redis.call('HSET', BASE .. 'subtasks', ARGV[i + 1], 'pending')
+    redis.call('HSET', stage, 'state', 'open', 'finished_at', '0')
+  end
+end
+fill_slots(swarm)
+mark_stage(ARGV[1])
+local queued = {}
+for _, id in ipairs(redis.call('LRANGE', stage .. ':branches', 0, -1)) do
+  if redis.call('HGET', BASE .. 'branch:' .. id, 'state') == 'queued' then queued[#queued + 1] = id end
+end
+return queued

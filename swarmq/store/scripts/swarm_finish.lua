@@ -1,0 +1,16 @@
+-- uses: swarm sweep
+-- End a swarm; the first result stays. From here on all its keys live for keep_seconds.
+-- KEYS: swarm, swarmq:active, swarmq:events
+-- ARGV: state, result, result branch or '', event, what _sweep.lua wants ...
+-- Returns 1 where the stored result is this one, so also to the repeated call.
+local swarm = load_swarm()
+if swarm.err then return swarm end
+if swarm.final then return redis.call('HGET', SWARM, 'result') == ARGV[2] and 1 or 0 end
+local expire_at = math.ceil(NOW + tonumber(redis.call('HGET', SWARM, 'keep_seconds')))
+redis.call('HSET', SWARM, 'state', ARGV[1], 'result', ARGV[2], 'branch', ARGV[3],
+  'finished_at', stamp(NOW), 'expire_at', expire_at)
+redis.call('SREM', KEYS[2], ID)
+emit(swarm, ARGV[4])
+redis.call('XADD', KEYS[3], 'MAXLEN', '~', FLEET_EVENTS_KEPT, '*', 'e', ARGV[4])
+each_key(5, function(key) redis.call('EXPIREAT', key, expire_at) end)
+return 1

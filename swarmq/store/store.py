@@ -1,0 +1,37 @@
+"""The store: all records, behind one gate."""
+
+from __future__ import annotations
+
+from swarmq.store.audit import Audit
+from swarmq.store.branches import Branches
+from swarmq.store.cache import Cache
+from swarmq.store.connection import Gate
+from swarmq.store.events import Events
+from swarmq.store.jobs import Jobs
+from swarmq.store.shared import Shared
+from swarmq.store.stages import Stages
+from swarmq.store.swarms import Swarms
+from swarmq.store.transcripts import Transcripts
+from swarmq.store.workers import Workers
+
+
+class Store:
+    """Opened with a Gate, which the caller closes."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.swarms = Swarms(gate)
+        self.stages = Stages(gate)
+        self.branches = Branches(gate)
+        self.jobs = Jobs(gate)
+        self.transcripts = Transcripts(gate)
+        self.events = Events(gate)
+        self.shared = Shared(gate)
+        self.cache = Cache(gate)
+        self.audit = Audit(gate)
+        self.workers = Workers(gate)
+
+    async def now(self) -> float:
+        """Unix seconds by the clock of Redis, which all leases go by."""
+        seconds, microseconds = await self.gate.call("TIME")
+        return int(seconds) + int(microseconds) / 1e6
