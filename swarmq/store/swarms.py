@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -199,9 +200,9 @@ def _record(
     plan, result = fields.get("plan"), fields.get("result")
     cancel_reason, error = fields.get("cancel_reason"), fields.get("error")
     return SwarmRecord(
-        spec=load(SwarmSpec, fields["spec"], what),
+        spec=_spec(fields["spec"], what),
         state=SwarmState(fields["state"].decode()),
-        plan=None if plan is None else load(Plan, plan, f"{what}, plan"),
+        plan=None if plan is None else _plan(plan, f"{what}, plan"),
         stage=int(fields["stage"]),
         cancel_reason=None if cancel_reason is None else cancel_reason.decode(),
         canvases=tuple(orjson.loads(canvas) for canvas in canvases),
@@ -211,6 +212,17 @@ def _record(
         result=None if result is None else load(SwarmResult, result, f"{what}, result"),
         error=None if error is None else error.decode(),
     )
+
+
+# Neither changes once it is written, both are frozen, and every branch of a swarm reads them.
+@functools.lru_cache(maxsize=64)
+def _spec(raw: bytes, what: str) -> SwarmSpec:
+    return load(SwarmSpec, raw, what)
+
+
+@functools.lru_cache(maxsize=64)
+def _plan(raw: bytes, what: str) -> Plan:
+    return load(Plan, raw, what)
 
 
 def _status_commands(swarm_id: str) -> list[Command]:
