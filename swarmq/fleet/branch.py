@@ -56,6 +56,7 @@ async def run_branch(
         return await _end(runtime, claim, outcome)
     if claim.status != "claimed":
         return {"branch": branch_id, "status": claim.status}
+    log.info("branch claimed", token=claim.token, kind=claim.record.spec.kind.value)
     work = BranchWork(runtime, claim)
     outcome_or_end = await _work_under_lease(runtime, claim, work, job, delivery_tag)
     if isinstance(outcome_or_end, LeaseEnd):
@@ -150,5 +151,6 @@ async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> dict[str, An
     except StoreError as error:  # Redis was away for longer than we retry: the lease runs out and the branch resumes
         log.error("outcome not recorded", error=str(error))
         raise
+    log.info("branch ended", exit=outcome.exit.value, steps=outcome.steps, error=outcome.error)
     await move_on(runtime.dispatch, spec.swarm_id, spec.stage, finished)
     return {"branch": spec.id, "status": outcome.exit.value, "steps": outcome.steps}

@@ -29,6 +29,7 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
         if not record.state.final:
             result = await _result(runtime, record)
             await store.swarms.finish(swarm_id, result)
+            log.info("swarm ended", swarm=swarm_id, state=result.state.value, error=result.error)
             await _clean(runtime, record)
         for canvas in record.canvases:
             await runtime.dispatch.deliver(swarm_id, canvas)

@@ -133,6 +133,7 @@ async def finish_stage(runtime: Runtime, swarm_id: str, stage: int) -> None:
             ended = [result for result in (record.results | results).values() if result.stage == stage]
             succeeded = sum(result.success for result in ended)
             await store.stages.close(swarm_id, stage, succeeded, len(ended) - succeeded)
+            log.info("stage closed", swarm=swarm_id, stage=stage, succeeded=succeeded, failed=len(ended) - succeeded)
     await _go_on(runtime, swarm_id, stage)
 
 

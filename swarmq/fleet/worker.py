@@ -74,6 +74,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     width = concurrency or max(getattr(settings, f"{queue}_concurrency") for queue in queues)
     app.worker_main(
         [
+            "--quiet",  # no banner: the log is one JSON object a line
             "worker",
             f"--queues={','.join(QUEUES[queue] for queue in queues)}",
             f"--concurrency={width}",

@@ -23,6 +23,8 @@ _ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF = re.compile(r"ref: (refs/[^\s\0]{1,255})")
 _HEAD_BYTES = 1024
 _PACKED_REFS_BYTES = 16 * 1024 * 1024
+READING_SECONDS = 30.0
+"""An object that is a pipe would hold git for ever; the agent's files are taken without its steps then."""
 
 
 def adopted_head(clone: PrivateClone, worktree: Worktree) -> str:
@@ -44,17 +46,17 @@ def adopted_head(clone: PrivateClone, worktree: Worktree) -> str:
 
 def _adopt(clone: PrivateClone, worktree: Worktree, head: str) -> str:
     objects = worktree.path / ".git" / "objects"
-    borrowing = GitAt(git_dir=clone.git_dir, borrowed=(objects,), private=True)
+    borrowing = GitAt(git_dir=clone.git_dir, borrowed=(objects,), private=True, timeout_seconds=READING_SECONDS)
     descends = ("merge-base", "--is-ancestor", worktree.base, head)
-    if objects.is_symlink() or borrowing.run(*descends, accept=(0, 1, 128)).status != 0:
-        return worktree.base
     try:
+        if objects.is_symlink() or borrowing.run(*descends, accept=(0, 1)).status != 0:
+            return worktree.base
         wanted = f"{head}\n^{worktree.base}\n^{worktree.head}\n".encode()
         pack = borrowing.run("pack-objects", "--revs", "--stdout", "-q", stdin=wanted).stdout
         clone.git.run("index-pack", "--stdin", "--strict", stdin=pack)
-    except WorkspaceError:  # broken or crafted objects: the files are taken all the same
+        return head if clone.git.run(*descends, accept=(0, 1)).status == 0 else worktree.base
+    except WorkspaceError:  # broken, endless or crafted objects
         return worktree.base
-    return head if clone.git.run(*descends, accept=(0, 1, 128)).status == 0 else worktree.base
 
 
 def _head_of(git_dir: Path) -> str | None:

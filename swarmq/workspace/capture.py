@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from swarmq.workspace.blocking import run_blocking
+from swarmq.workspace.spawn import CHUNK_BYTES
 
-CHUNK_BYTES = 256 * 1024
 FLUSH_BYTES = 1024 * 1024
 
 

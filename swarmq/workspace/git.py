@@ -121,6 +121,7 @@ class GitAt:
     """Object directories that are read as well."""
     private: bool = False
     """The repository is ours alone: a stale lock in it may be broken."""
+    timeout_seconds: float = TIMEOUT_SECONDS
 
     def run(
         self,
@@ -168,7 +169,7 @@ class GitAt:
                 stdout_as_string=False,
                 strip_newline_in_stdout=False,
                 output_stream=head,
-                kill_after_timeout=TIMEOUT_SECONDS,
+                kill_after_timeout=self.timeout_seconds,
                 env=environment,
             )
         return GitResult(status, head.getvalue() if head is not None else stdout, stderr)

@@ -16,10 +16,10 @@ from typing import Any
 
 from swarmq.errors import ToolError
 from swarmq.workspace.blocking import run_blocking
-from swarmq.workspace.capture import CHUNK_BYTES, Capture
+from swarmq.workspace.capture import Capture
 from swarmq.workspace.environment import COOKIE_VARIABLE, child_environment
 from swarmq.workspace.processes import end_processes, find_processes
-from swarmq.workspace.spawn import spawn
+from swarmq.workspace.spawn import OutputPipe, spawn
 
 __all__ = ["Shell", "ShellLimits", "ShellResult", "child_environment", "cookie_of", "kill_all"]
 
@@ -135,38 +135,31 @@ class Shell:
         self.used = True
         command_id = f"{self._cookie}#{os.getpid()}.{next(self._commands)}"
         environment = {**self._env, COOKIE_VARIABLE: self._cookie, COMMAND_VARIABLE: command_id}
-        # A pipe of our own: asyncio's wait() for a process also waits, in some versions, for all who hold its pipes.
-        read_end, write_end = os.pipe()
+        arguments, pipe = (self._program, "-c", command), OutputPipe()
         try:
-            arguments = (self._program, "-c", command)
             process = await spawn(
-                arguments, cwd=self._cwd, env=environment, stdout=write_end, stderr=asyncio.subprocess.STDOUT
+                arguments, cwd=self._cwd, env=environment, stdout=pipe.write_end, stderr=asyncio.subprocess.STDOUT
             )
         except BaseException as error:
-            os.close(read_end)
+            pipe.close()
             if isinstance(error, OSError):
                 raise ToolError(f"the command cannot be started: {error.strerror}: {error.filename}") from None
             raise
-        finally:
-            os.close(write_end)
+        pipe.close_writer()
         marker = f"{COMMAND_VARIABLE}={command_id}"
-        pump = asyncio.create_task(self._pump(read_end, capture, marker))
+        pump = asyncio.create_task(self._pump(pipe, capture, marker))
         self._pumps.add(pump)
         pump.add_done_callback(self._pumps.discard)
         return _Running(process, marker, capture, pump)
 
-    async def _pump(self, read_end: int, capture: Capture, marker: str) -> None:
+    async def _pump(self, pipe: OutputPipe, capture: Capture, marker: str) -> None:
         """Read the output for as long as anything holds it: closing it would break a server started with ``&``."""
-        reader = asyncio.StreamReader(limit=CHUNK_BYTES)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", 0)
-        )
         try:
-            await capture.drain(reader)
+            await capture.drain(await pipe.reader())
             if capture.full and capture.follow:
                 await end_processes(marker, grace_seconds=self._limits.grace_seconds)
         finally:
-            transport.close()
+            pipe.close()
 
     async def _wait(self, running: _Running, timeout_seconds: float) -> str | None:
         """None when the shell has ended by itself, else why it has to be ended."""

@@ -20,6 +20,7 @@ from swarmq.workspace.git import GitAt, shown
 MAX_FILE_BYTES = 100 * 1024 * 1024
 """Larger files are not taken into commits (no forge accepts them); 100 MB is GitHub's limit."""
 _SUBMODULE = b"160000"
+_IGNORED = re.compile(r"^Ignoring path (?P<name>.*)$", re.MULTILINE)
 _REFUSED = re.compile(r"fatal: Unable to process path (?P<name>.*?)\s*\Z", re.DOTALL)
 
 
@@ -117,6 +118,9 @@ def _update_index(view: GitAt, names: Sequence[str], *options: str, strict: bool
     while names:
         feed = b"".join(os.fsencode(name) + b"\0" for name in names)
         result = view.run("update-index", *options, "-z", "--stdin", stdin=feed, accept=(0, 128))
+        ignored = _IGNORED.search(result.stderr)
+        if ignored is not None and strict:
+            raise WorkspaceError(f"cannot be committed: git refuses a file named {shown(ignored['name'])!r}")
         if result.status == 0:
             return
         refused = _REFUSED.search(result.stderr)

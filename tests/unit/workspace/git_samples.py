@@ -95,3 +95,18 @@ async def finished(swarm: SwarmRepository, branch: str, start: str, files: dict[
     made = await swarm.commit(worktree, message=f"Work of {branch}", trailers={"Swarmq-Branch": branch})
     assert made is not None
     return made.commit
+
+
+def shell(where: Path, script: str) -> None:
+    """What an agent's shell does in its worktree; ``git`` in it is plain git."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    variables |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    for role in ("AUTHOR", "COMMITTER"):
+        variables |= {f"GIT_{role}_NAME": "Agent", f"GIT_{role}_EMAIL": "agent@example.com"}
+    done = subprocess.run(["sh", "-euc", script], cwd=where, env=variables, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def traces(where: Path) -> list[str]:
+    """Marks that commands of an attacker left there."""
+    return sorted(name for name in os.listdir(where) if name.startswith("ran-"))
