@@ -20,8 +20,8 @@ def publish(clone: PrivateClone) -> tuple[str, str] | None:
 
     Only moves that branch forward: WorkspaceError where the user has made it something else.
     """
-    tip = clone.resolve(clone.integration_ref)
-    if tip is None or tip == clone.base_commit:
+    tip = clone.git.run("rev-parse", "--verify", f"{clone.integration_ref}^{{commit}}").text
+    if tip == clone.base_commit:
         return None
     name = clone.integration_ref.removeprefix("refs/heads/")
     standing = clone.user_git.run("rev-parse", "--verify", "--quiet", clone.integration_ref, accept=(0, 1)).text
