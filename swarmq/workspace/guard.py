@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,19 +18,36 @@ def resolve_inside(root: Path, given: str) -> Path:
 
     Raises ToolError, naming the rule, for a path that leads out of ``root`` or into git's own files.
     """
-    return resolve_in_any((root,), given)
+    return resolve_in_any((root.resolve(),), given)
 
 
-def resolve_in_any(roots: Sequence[Path], given: str) -> Path:
-    """Like ``resolve_inside``, for a path in any of several directories; relative ones belong to the first."""
+def resolve_in_any(real_roots: Sequence[Path], given: str) -> Path:
+    """Like ``resolve_inside``, for a path in any of several directories; relative ones belong to the first.
+
+    The directories must be resolved already: that costs half of the time of a small read.
+    """
     _check_text(given)
-    real_roots = [os.path.realpath(root) for root in roots]
-    real = _real_path(os.path.join(real_roots[0], given), given)
-    for root in real_roots:
+    real = _plain(str(real_roots[0]), given) or _real_path(os.path.join(real_roots[0], given), given)
+    for root in map(str, real_roots):
         if real == root or real.startswith(root.rstrip("/") + "/"):
             _refuse_git(real[len(root) :], given)
             return Path(real)
     raise ToolError(f"{given!r} leads out of the working directory; only paths inside it can be used")
+
+
+def _plain(root: str, given: str) -> str | None:
+    """The path if every part of it is there and none is a symlink or a way back; the most frequent case, cheaply."""
+    path = root
+    for part in given.removeprefix(root + "/").split("/"):
+        if part in ("", ".", ".."):
+            return None
+        path = f"{path}/{part}"
+        try:
+            if stat.S_ISLNK(os.lstat(path).st_mode):
+                return None
+        except OSError:
+            return None
+    return path
 
 
 def _check_text(given: str) -> None:

@@ -94,7 +94,7 @@ def test_a_root_behind_a_symlink(root: Path) -> None:
 
 
 def test_further_roots_take_absolute_paths_only(root: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
+    root, other = root.resolve(), tmp_path.resolve() / "other"
     other.mkdir()
     (other / "b.txt").write_text("b")
     assert resolve_in_any((root, other), str(other / "b.txt")) == other.resolve() / "b.txt"
