@@ -24,7 +24,7 @@ class Child:
         self.name = name
         self.log = log
         self.record: ProcessRecord | None = None
-        self.due_at: float | None = 0.0
+        self.due_at: float | None = time.monotonic()
         self._command = list(command)
         self._cwd = cwd
         self._backoff = backoff

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ class Backoff:
 
 @dataclass(frozen=True)
 class Plan:
-    """``variables`` are added to the environment of the workers; ``locks`` are inherited descriptors to hold."""
+    """``variables`` are added to the environment of the workers; ``locks`` are inherited descriptors to hold.
+
+    ``delays_seconds``: which of the commands start how long after the others.
+    """
 
     layout: Layout
     valkey: Path
@@ -36,6 +39,7 @@ class Plan:
     locks: tuple[int, ...]
     idle_seconds: float
     grace_seconds: float
+    delays_seconds: Mapping[str, float] = field(default_factory=dict)
     backoff: Backoff = Backoff()
 
     def encode(self) -> bytes:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from swarmq.settings import Settings
 
 QUEUES = ("control", "integrate", "agents")
+DELAYS_SECONDS = {"integrate": 0.5, "beat": 2.0}
+"""A swarm's first step needs neither: until then the cores belong to the two that it needs."""
 GRACE_MARGIN_SECONDS = 5.0
 """A worker needs this on top of what it gives its branches (settings.shutdown_seconds) to end itself."""
 START_SECONDS = 130.0
@@ -64,10 +66,12 @@ class Stack:
         commands: Mapping[str, Sequence[str]] | None = None,
         backoff: Backoff | None = None,
         grace_seconds: float | None = None,
+        delays_seconds: Mapping[str, float] | None = None,
     ) -> None:
         self._settings = settings
         self._commands = {name: list(words) for name, words in (commands or worker_commands()).items()}
         self._backoff = backoff or Backoff()
+        self._delays_seconds = DELAYS_SECONDS if delays_seconds is None else delays_seconds
         self._grace_seconds = grace_seconds or settings.shutdown_seconds + GRACE_MARGIN_SECONDS
         self._layout = Layout.of(settings)
 
@@ -205,6 +209,7 @@ class Stack:
                 locks=locks,
                 idle_seconds=self._settings.stack_idle_seconds,
                 grace_seconds=self._grace_seconds,
+                delays_seconds=self._delays_seconds,
                 backoff=self._backoff,
             )
             answer = _launch(plan)

@@ -101,6 +101,8 @@ class Supervisor:
             valkey.write_config(self._layout, self._password)
             self._write_record()
             self._start_valkey()
+            for worker in self._workers:
+                worker.due_at = time.monotonic() + self._plan.delays_seconds.get(worker.name, 0.0)
             self._start_due()
             self._record = replace(self._record, state="running")
             self._write_record()  # unlike later ones it must succeed: a stack without it is found by nobody

@@ -58,7 +58,7 @@ class Place:
         }
         options = {"state_dir": self.state, "runtime_dir": self.runtime} | settings
         quick = Backoff(first_seconds=0.01, most_seconds=0.05, quick_seconds=2.0, quick_deaths=3)
-        return Stack(load_settings(**options), commands=commands, backoff=quick, grace_seconds=1.5)
+        return Stack(load_settings(**options), commands=commands, backoff=quick, grace_seconds=1.5, delays_seconds={})
 
     def reports(self, event: str) -> list[dict[str, Any]]:
         path = self.state / "reports.jsonl"
