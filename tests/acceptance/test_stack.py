@@ -129,6 +129,19 @@ def test_starts_once_and_is_private(place: Place) -> None:
             assert process.net_connections("inet") == []
 
 
+def test_the_real_workers_take_tasks(place: Place) -> None:
+    stack = Stack(load_settings(state_dir=place.state, runtime_dir=place.runtime))
+    stack.ensure()
+    stack.wait_ready(60)
+    until(lambda: "beat" in {process.name for process in place.record().processes})
+    until(lambda: "Starting" in (place.state / "stack" / "logs" / "beat.log").read_text())
+    assert stack.down()
+    logs = {log.stem: log.read_text() for log in (place.state / "stack" / "logs").iterdir()}
+    assert logs.keys() == {*NAMES, "valkey", "supervisor"}
+    assert "Traceback" not in "".join(logs.values())
+    assert logs["supervisor"] == ""
+
+
 def test_refuses_a_client_without_the_password(place: Place) -> None:
     place.stack().ensure()
     with socket.socket(socket.AF_UNIX) as stranger:
