@@ -33,7 +33,9 @@ variables = st.dictionaries(texts.filter(lambda name: name != ENDPOINTS), texts)
 
 @given(st.dictionaries(texts, texts), st.dictionaries(texts, st.lists(texts)), st.floats(0, 1e6))
 def test_a_plan_survives_the_pipe(variables: dict[str, str], commands: dict[str, list[str]], seconds: float) -> None:
-    plan = Plan(LAYOUT, Path("/valkey"), commands, variables, (3, 4), seconds, 1.5, {"beat": 0.5}, Backoff(quick_deaths=2))
+    plan = Plan(
+        LAYOUT, Path("/valkey"), commands, variables, (3, 4), seconds, 1.5, {"beat": 0.5}, Backoff(quick_deaths=2)
+    )
     assert Plan.decode(plan.encode()) == plan
 
 
