@@ -91,8 +91,11 @@ async def accept(runtime: Runtime, submission: Submission | str, canvas: dict[st
         swarm_id = submission
         await store.swarms.load(swarm_id)
     else:
-        spec = await checked_spec(submission, swarm_id_for(canvas["task_id"]), canvas["task_id"])
-        swarm_id = await store.swarms.create(spec)
+        known = await store.swarms.by_task(canvas["task_id"])
+        if known is None:  # a second delivery is not checked again: the repository may have changed meanwhile
+            spec = await checked_spec(submission, swarm_id_for(canvas["task_id"]), canvas["task_id"])
+            known = await store.swarms.create(spec)
+        swarm_id = known
     await store.swarms.add_canvas(swarm_id, canvas)
     record = await store.swarms.load(swarm_id)
     if record.state.final:  # an idempotency key of a swarm that has ended: its value is there already

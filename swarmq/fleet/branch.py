@@ -124,8 +124,11 @@ async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
     """Give the branch back: the next holder goes on at the step that this one did not finish."""
     try:
         await work.checkpoint()
+    except SwarmqError as error:  # the last checkpoint stands; a save that was under way may have made its own
+        log.warning("handed over without a new checkpoint", error=str(error))
+    try:
         await runtime.store.branches.release(work.swarm_id, work.branch_id, claim.token)
-    except (LeaseLost, SwarmqError) as error:  # the lease then runs out, and reconcile sends the branch again
+    except SwarmqError as error:  # the lease then runs out, and reconcile sends the branch again
         log.warning("hand-over incomplete", error=str(error))
 
 

@@ -9,10 +9,13 @@ from enum import StrEnum
 
 import structlog
 
-from swarmq.errors import LeaseLost
+from swarmq.errors import LeaseLost, StoreError
 from swarmq.fleet.runtime import Runtime
 
 log = structlog.get_logger()
+
+MOST_CLAIMS = 5
+"""A job that still fails after so many claims fails its swarm: tried for ever it might pay for a model call each time."""
 
 
 class LeaseEnd(StrEnum):
@@ -36,33 +39,49 @@ async def keep_alive(
 
 
 @asynccontextmanager
-async def held_job(runtime: Runtime, swarm_id: str, name: str) -> AsyncIterator[bool]:
-    """Hold a named job of a swarm (plan, finish_stage:N, finish_swarm); yields False where another holds it.
+async def held_job(runtime: Runtime, swarm_id: str, name: str) -> AsyncIterator[int]:
+    """Hold a named job of a swarm (plan, finish_stage:N, finish_swarm); yields how often it was claimed so far.
 
-    An exception releases the job, so that the next caller may try at once; the end of the block does not mark it
-    done: what the job did is in the records that it wrote, and each of them is written once.
+    Yields 0 where another holds it. Raises LeaseLost from within the block where another took it over. An exception
+    releases the job, so that the next caller may try at once; the end of the block does not mark it done: what the job
+    did is in the records that it wrote, and each of them is written once.
     """
     jobs, settings = runtime.store.jobs, runtime.settings
     claim = await jobs.claim(swarm_id, name, runtime.worker, settings.lease_seconds)
     if claim.status != "claimed":
-        yield False
+        yield 0
         return
-    holder = asyncio.current_task()
+    holder, lost = asyncio.current_task(), False
 
     async def beat() -> None:
+        nonlocal lost
         while True:
             await asyncio.sleep(settings.heartbeat_seconds)
             try:
                 await jobs.renew(swarm_id, name, claim.token, settings.lease_seconds)
+            except StoreError as error:  # the next beat tells whether the job is still ours
+                log.warning("job lease not renewed", swarm=swarm_id, job=name, error=str(error))
             except LeaseLost:
                 log.warning("job lease lost", swarm=swarm_id, job=name)
+                lost = True
                 if holder is not None:
                     holder.cancel()
                 return
 
     heartbeat = asyncio.create_task(beat())
     try:
-        yield True
-    finally:
-        heartbeat.cancel()
-        await jobs.release(swarm_id, name, claim.token)
+        try:
+            yield claim.token
+        finally:
+            heartbeat.cancel()
+            await jobs.release(swarm_id, name, claim.token)
+    except asyncio.CancelledError:
+        if lost and holder is not None and holder.uncancel() == 0:
+            raise LeaseLost(f"job {name} of swarm {swarm_id} has another holder") from None
+        raise
+    except (LeaseLost, StoreError):
+        raise
+    except Exception as error:  # whatever it is, it must not be repeated without end, and the swarm tells it
+        if claim.token >= MOST_CLAIMS:
+            await runtime.store.swarms.set_error(swarm_id, f"{name} failed: {type(error).__name__}: {error}")
+        raise

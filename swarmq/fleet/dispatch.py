@@ -6,7 +6,9 @@ nobody claimed, and every task claims its record before it works.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,6 +19,8 @@ from swarmq.fleet.app import AGENTS, INTEGRATE
 from swarmq.workspace.blocking import run_blocking
 
 log = structlog.get_logger()
+
+DELIVER_AGAIN_SECONDS = 1.0
 
 
 def branch_task_id(swarm_id: str, branch_id: str) -> str:
@@ -35,11 +39,13 @@ class Dispatcher:
     def __init__(self, app: Celery) -> None:
         self.app = app
 
-    async def _publish(self, what: str, publish: Callable[[], Any]) -> None:
+    async def _publish(self, what: str, publish: Callable[[], Any]) -> bool:
         try:
             await run_blocking(publish)
         except OperationalError as error:  # the record stands; reconcile publishes it again
-            log.warning("publish failed, reconcile will send it again", what=what, error=str(error))
+            log.warning("publish failed, it will be sent again", what=what, error=str(error))
+            return False
+        return True
 
     def _send(self, name: str, *args: Any, **options: Any) -> Callable[[], Any]:
         return lambda: self.app.tasks[name].apply_async(args, **options)
@@ -91,20 +97,23 @@ class Dispatcher:
             )
 
     async def deliver(self, swarm_id: str, canvas: dict[str, Any]) -> None:
-        """The last message of a producer's task, under its own id: its body returns the value of the swarm."""
+        """The last message of a producer's task, under its own id: its body returns the value of the swarm.
+
+        Tries until it is sent: the swarm has ended, and reconcile does not look at it any more.
+        """
         options = {key: canvas[key] for key in ("chord", "group_id", "group_index", "root_id", "parent_id")}
-        await self._publish(
-            "deliver",
-            lambda: self.app.tasks["swarmq.deliver"].apply_async(
-                (swarm_id,),
-                task_id=canvas["task_id"],
-                chain=canvas["chain"],
-                link=canvas["link"],
-                link_error=canvas["link_error"],
-                argsrepr=f"({swarm_id})",
-                **options,
-            ),
+        publish = partial(
+            self.app.tasks["swarmq.deliver"].apply_async,
+            (swarm_id,),
+            task_id=canvas["task_id"],
+            chain=canvas["chain"],
+            link=canvas["link"],
+            link_error=canvas["link_error"],
+            argsrepr=f"({swarm_id})",
+            **options,
         )
+        while not await self._publish("deliver", publish):
+            await asyncio.sleep(DELIVER_AGAIN_SECONDS)
 
 
 def canvas_of(request: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import time
 
 import structlog
 
-from swarmq.errors import ModelError, WorkspaceError
+from swarmq.errors import EnvironmentFault, ModelError, UsageError, WorkspaceError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.planning import count_usage, model_of
 from swarmq.fleet.runtime import Runtime
@@ -31,6 +31,7 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
             await store.swarms.finish(swarm_id, result)
             log.info("swarm ended", swarm=swarm_id, state=result.state.value, error=result.error)
             await _clean(runtime, record)
+            record = await store.swarms.load(swarm_id)  # a producer may have joined meanwhile (idempotency key)
         for canvas in record.canvases:
             await runtime.dispatch.deliver(swarm_id, canvas)
 
@@ -104,7 +105,7 @@ async def _synthesis(
     try:
         model = await runtime.models.open(record.spec.options.planner_model or model_of(runtime, record))
         answer, usage = await synthesize(model, record.spec, results)
-    except ModelError as failure:
+    except (ModelError, UsageError, EnvironmentFault) as failure:  # no key, no such endpoint
         return None, error or f"the synthesis failed: {failure}"
     await count_usage(runtime, record.spec.id, usage)
     return answer, error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from swarmq.errors import NotFoundError, WorkspaceError
+from swarmq.errors import NotFoundError, SchemaError, WorkspaceError
 from swarmq.models.swarm import SwarmRecord
 from swarmq.settings import Settings
 from swarmq.store.store import Store
@@ -31,6 +31,9 @@ async def collect_garbage(store: Store, settings: Settings, *, dry_run: bool = F
             record: SwarmRecord | None = await store.swarms.load(directory.name)
         except NotFoundError:
             record = None
+        except SchemaError as error:  # another version's swarm is that version's to remove
+            log.warning("gc left a swarm alone", swarm=directory.name, error=str(error))
+            continue
         try:
             removed += await _collect(directory, record, settings, dry_run)
         except WorkspaceError as error:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from swarmq.errors import EnvironmentFault, ModelError, UsageError
+import asyncio
+
+from swarmq.errors import EnvironmentFault, ModelError, StoreError, UsageError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.runtime import Runtime
+from swarmq.fleet.stages import finish
 from swarmq.models.messages import Usage
 from swarmq.models.plan import Plan
 from swarmq.models.swarm import SwarmRecord, SwarmState
@@ -20,19 +23,42 @@ async def plan_swarm(runtime: Runtime, swarm_id: str) -> None:
         record = await store.swarms.load(swarm_id)
         if record.state.final:
             return
-        if record.cancel_reason is None and record.plan is None:
+        if record.cancel_reason is None and record.error is None and record.plan is None:
             await store.swarms.set_state(swarm_id, SwarmState.PLANNING, {SwarmState.SUBMITTED})
             try:
-                decomposition = await _decompose(runtime, record)
-                await store.swarms.set_plan(swarm_id, decomposition.plan, note=decomposition.note)
-                await count_usage(runtime, swarm_id, decomposition.usage)
+                decomposition = await _unless_cancelled(runtime, record)
+                if decomposition is not None:
+                    await store.swarms.set_plan(swarm_id, decomposition.plan, note=decomposition.note)
+                    await count_usage(runtime, swarm_id, decomposition.usage)
+            except StoreError:  # says nothing of the task; reconcile has it planned again
+                raise
             except (ModelError, EnvironmentFault, UsageError) as error:
                 await store.swarms.set_error(swarm_id, f"planning failed: {error}")
         record = await store.swarms.load(swarm_id)
     if record.cancel_reason is not None or record.error is not None:
-        await dispatch.finish_swarm(swarm_id, calls_model=False)
+        await finish(runtime, record)
     else:
         await dispatch.start_stage(swarm_id, 0)
+
+
+async def _unless_cancelled(runtime: Runtime, record: SwarmRecord) -> Decomposition | None:
+    """None as soon as the swarm is marked cancelled: the planner's model call is aborted, and not waited for."""
+
+    async def mark() -> None:
+        while (await runtime.store.swarms.load(record.spec.id)).cancel_reason is None:
+            await asyncio.sleep(runtime.settings.heartbeat_seconds)
+
+    planning, marked = asyncio.create_task(_decompose(runtime, record)), asyncio.create_task(mark())
+    try:
+        await asyncio.wait({planning, marked}, return_when=asyncio.FIRST_COMPLETED)
+        if planning.done():
+            return planning.result()
+        marked.result()
+        return None
+    finally:
+        planning.cancel()
+        marked.cancel()
+        await asyncio.gather(planning, marked, return_exceptions=True)
 
 
 async def _decompose(runtime: Runtime, record: SwarmRecord) -> Decomposition:

@@ -52,9 +52,10 @@ class Job:
         self._task: asyncio.Task[Any] | None = None
 
     def stop(self, reason: StopReason) -> None:
+        """Cancel the coroutine once: a revoke may come twice, and must not cut short the clean-up of the first."""
         with self.pool.lock:
+            task = None if self.stopping is not None else self._task
             self.stopping = self.stopping or reason
-            task = self._task
         if task is not None:
             self.pool.background.loop.call_soon_threadsafe(task.cancel)
 
@@ -76,6 +77,8 @@ class Job:
         task = self._task
         if task is None or not task.done() or (task.cancelled() and self.stopping is not None):
             raise JobStopped(self.stopping)
+        if task.cancelled():  # not by us: as a BaseException it would leave the request without an end, and unacked
+            raise RuntimeError("the task's coroutine was cancelled from within")
         return cast(T, task.result())
 
 
@@ -111,7 +114,7 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler may stop jobs in the middle of on_apply
         self.background = BackgroundLoop("agents", watch_stalls=True)
         self.stopping_reason = StopReason.KILL
         self._pids = itertools.count(1)
@@ -177,7 +180,7 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
         self.stopping_reason = StopReason.HAND_OVER
         self.executor.shutdown(wait=False, cancel_futures=True)
         with self.lock:
-            jobs = [job for job in self._jobs.values() if job.future is not None and not job.future.cancelled()]
+            jobs = [job for job in self._jobs.values() if job.future is None or not job.future.cancelled()]
         for job in jobs:
             job.stop(StopReason.HAND_OVER)
         deadline = time.monotonic() + self.shutdown_seconds

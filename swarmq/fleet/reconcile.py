@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from swarmq.errors import StoreError
 from swarmq.fleet.dispatch import branch_task_id
 from swarmq.fleet.ending import cancel_branch
 from swarmq.fleet.runtime import Runtime
@@ -48,8 +49,13 @@ async def reconcile(runtime: Runtime) -> int:
     """Look at every unfinished swarm; returns how many messages were sent again."""
     sent = 0
     for swarm_id in await runtime.store.swarms.active():
-        record = await runtime.store.swarms.load(swarm_id)
-        sent += await _reconcile_swarm(runtime, record)
+        try:
+            record = await runtime.store.swarms.load(swarm_id)
+            sent += await _reconcile_swarm(runtime, record)
+        except StoreError:
+            raise
+        except Exception as error:  # one unreadable or deleted swarm must not keep the others from their recovery
+            log.error("swarm not looked at", swarm=swarm_id, error=f"{type(error).__name__}: {error}")
     return sent
 
 

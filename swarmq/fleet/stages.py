@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from swarmq.errors import WorkspaceError
+from swarmq.errors import EnvironmentFault, StoreError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.dispatch import branch_task_id
 from swarmq.fleet.runtime import Runtime
@@ -69,8 +69,8 @@ async def start_stage(runtime: Runtime, swarm_id: str, stage: int) -> None:
     """Write the stage's records, then publish its chord. Published twice, the claims make it harmless."""
     store, dispatch = runtime.store, runtime.dispatch
     record = await store.swarms.load(swarm_id)
-    if record.state.final:
-        return
+    if record.state.final or record.stage >= stage:
+        return  # opened before: reconcile sends what of it was not published
     plan = plan_of(record)
     if record.cancel_reason is not None or record.error is not None or stage >= len(plan.stages):
         await finish(runtime, record)
@@ -81,7 +81,9 @@ async def start_stage(runtime: Runtime, swarm_id: str, stage: int) -> None:
     )
     try:
         base = await _stage_base(runtime, record)
-    except WorkspaceError as error:
+    except StoreError:
+        raise
+    except EnvironmentFault as error:
         await store.swarms.set_error(swarm_id, f"the private clone failed: {error}")
         await finish(runtime, record)
         return
@@ -140,7 +142,11 @@ async def finish_stage(runtime: Runtime, swarm_id: str, stage: int) -> None:
 async def _go_on(runtime: Runtime, swarm_id: str, stage: int) -> None:
     record = await runtime.store.swarms.load(swarm_id)
     failed = any(not result.success for result in record.results.values())
-    stop = record.cancel_reason is not None or (failed and record.spec.options.on_failure == "stop")
+    stop = (
+        record.cancel_reason is not None
+        or record.error is not None
+        or (failed and record.spec.options.on_failure == "stop")
+    )
     if stop or stage + 1 >= len(plan_of(record).stages):
         await finish(runtime, record)
     else:
@@ -148,6 +154,10 @@ async def _go_on(runtime: Runtime, swarm_id: str, stage: int) -> None:
 
 
 async def finish(runtime: Runtime, record: SwarmRecord) -> None:
+    """Have the swarm ended. While a stage is open it does nothing: that stage's end calls it again."""
+    stage = await runtime.store.stages.load(record.spec.id, record.stage) if record.stage >= 0 else None
+    if stage is not None and stage.state != "finished":
+        return
     running = {SwarmState.SUBMITTED, SwarmState.PLANNING, SwarmState.RUNNING}
     await runtime.store.swarms.set_state(record.spec.id, SwarmState.FINISHING, running)
     await runtime.dispatch.finish_swarm(record.spec.id, calls_model=record.spec.options.synthesize)
@@ -181,7 +191,7 @@ async def _merge(
 ) -> MergeReport:
     swarm_id, branch_id = record.spec.id, branch.spec.id
     commit = outcome.commit
-    if commit is None or not record.spec.options.auto_merge:
+    if commit is None or not record.spec.options.auto_merge or record.error is not None:
         return MergeReport(status="unmerged", commit=commit, files=outcome.files)
     report = await repository.integrate(commit, message=f"Merge {subtask.name}")
     conflict = report.status == "conflict"

@@ -13,7 +13,7 @@ from swarmq.errors import LeaseLost, SwarmCancelled, SwarmqError
 from swarmq.fleet.accept import Submission, accept
 from swarmq.fleet.branch import run_branch
 from swarmq.fleet.dispatch import canvas_of, parse_branch_task_id
-from swarmq.fleet.ending import cancel_branch, cancel_swarm
+from swarmq.fleet.ending import cancel_swarm, move_on
 from swarmq.fleet.finish import finish_swarm
 from swarmq.fleet.gc import collect_garbage
 from swarmq.fleet.planning import plan_swarm
@@ -114,13 +114,21 @@ async def value_of(runtime: Runtime, swarm_id: str) -> dict[str, Any]:
     return result.compact()
 
 
+async def mark_revoked(runtime: Runtime, swarm_id: str, branch_id: str) -> None:
+    """Only the record: the revoke itself stops a running branch, and to send another would come back here."""
+    branches = runtime.store.branches
+    if await branches.exists(swarm_id, branch_id):
+        record = await branches.load(swarm_id, branch_id)
+        cancelled = await branches.cancel(swarm_id, branch_id, record.cancel_reason or REVOKED)
+        await move_on(runtime.dispatch, swarm_id, record.spec.stage, cancelled)
+
+
 async def cancel_revoked(runtime: Runtime, task_ids: list[str]) -> None:
     """A revoke of a branch's task cancels the branch, one of a swarm's task the swarm. Others are not ours."""
     for task_id in task_ids:
         branch = parse_branch_task_id(task_id)
         if branch is not None:
-            if await runtime.store.branches.exists(*branch):
-                await cancel_branch(runtime.store, runtime.dispatch, *branch, REVOKED)
+            await mark_revoked(runtime, *branch)
             continue
         swarm_id = await runtime.store.swarms.by_task(task_id)
         if swarm_id is not None:

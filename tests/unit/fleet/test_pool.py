@@ -82,6 +82,30 @@ def test_terminate_cancels_the_coroutine_and_stores_nothing(pool: AgentPool) -> 
     assert not task.returned.is_set()
 
 
+def test_a_second_terminate_does_not_cut_short_the_clean_up(pool: AgentPool) -> None:
+    started, cleaning, cleaned = threading.Event(), threading.Event(), threading.Event()
+    go_on = asyncio.Event()
+
+    async def wait() -> None:
+        try:
+            started.set()
+            await asyncio.Event().wait()
+        finally:
+            cleaning.set()
+            await go_on.wait()
+            cleaned.set()
+
+    task = Applied(pool, lambda: run(wait()))
+    assert started.wait(5)
+    assert task.pid is not None
+    pool.terminate_job(task.pid)
+    assert cleaning.wait(5)
+    pool.terminate_job(task.pid)
+    pool.background.loop.call_soon_threadsafe(go_on.set)
+    task.handle.get(5)
+    assert cleaned.is_set()
+
+
 def test_terminate_before_the_start_never_runs_the_task(pool: AgentPool) -> None:
     ran = threading.Event()
     pool_pid: list[int] = []
