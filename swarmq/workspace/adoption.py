@@ -17,12 +17,15 @@ from pathlib import Path
 from swarmq.errors import WorkspaceError
 from swarmq.workspace.git import GitAt
 from swarmq.workspace.private_clone import PrivateClone
+from swarmq.workspace.staging import MAX_FILE_BYTES
 from swarmq.workspace.worktrees import Worktree
 
 _ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF = re.compile(r"ref: (refs/[^\s\0]{1,255})")
 _HEAD_BYTES = 1024
 _PACKED_REFS_BYTES = 16 * 1024 * 1024
+PACK_BYTES = 2 * MAX_FILE_BYTES
+"""More than this is not copied (and a pack that is cut is refused)."""
 READING_SECONDS = 30.0
 """An object that is a pipe would hold git for ever; the agent's files are taken without its steps then."""
 
@@ -52,7 +55,7 @@ def _adopt(clone: PrivateClone, worktree: Worktree, head: str) -> str:
         if objects.is_symlink() or borrowing.run(*descends, accept=(0, 1)).status != 0:
             return worktree.base
         wanted = f"{head}\n^{worktree.base}\n^{worktree.head}\n".encode()
-        pack = borrowing.run("pack-objects", "--revs", "--stdout", "-q", stdin=wanted).stdout
+        pack = borrowing.run("pack-objects", "--revs", "--stdout", "-q", stdin=wanted, limit_bytes=PACK_BYTES).stdout
         clone.git.run("index-pack", "--stdin", "--strict", stdin=pack)
         return head if clone.git.run(*descends, accept=(0, 1)).status == 0 else worktree.base
     except WorkspaceError:  # broken, endless or crafted objects

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from swarmq.errors import WorkspaceError
 from swarmq.workspace.adoption import adopted_head
@@ -14,6 +15,11 @@ from swarmq.workspace.git import IDENTITY
 from swarmq.workspace.private_clone import PrivateClone
 from swarmq.workspace.staging import changed_names, numstat, stage, write_tree
 from swarmq.workspace.worktrees import Worktree, fence, index_of, view_of
+
+RACY_SECONDS = 2.0
+"""git compares a file's time with that of the index, in whole seconds: as long as the index is of the same second as
+the checkout it reads every file each time. So it is written once more when that second is over (5,000 files: 50 ms a
+look before, 10 ms after)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +50,24 @@ def checkpoint(clone: PrivateClone, worktree: Worktree, previous: str | None) ->
     """
     tree = _staged_tree(clone, worktree, strict=False)
     head = adopted_head(clone, worktree)
-    last = clone.commit(previous or worktree.start)
-    stood_on = worktree.head if previous is None else "".join(last.parents[:1])
-    if (tree, head) == (last.tree, stood_on):
+    if (tree, head) == _last(clone, worktree, previous):
         return None
     message = checkpoint_message(worktree.base, worktree.token)
     commit = clone.git.run("commit-tree", tree, "-p", head, "-m", message, variables=identity()).text
     with fence(clone, worktree.branch_id, worktree.token):
         _move(clone, clone.checkpoint_ref(worktree.branch_id), commit, previous)
+    clone.saved[commit] = (tree, head)
     return commit
+
+
+def _last(clone: PrivateClone, worktree: Worktree, previous: str | None) -> tuple[str, str]:
+    """The tree that is saved already, and the commit that it stands on."""
+    if previous is None:
+        return clone.commit(worktree.start).tree, worktree.head
+    if previous not in clone.saved:
+        found = clone.commit(previous)
+        clone.saved[previous] = found.tree, "".join(found.parents[:1])
+    return clone.saved[previous]
 
 
 def commit(
@@ -93,19 +108,27 @@ def changed_files(clone: PrivateClone, worktree: Worktree) -> tuple[str, ...]:
 
 def _staged_tree(clone: PrivateClone, worktree: Worktree, *, strict: bool) -> str:
     """The tree of the files as they are. git is asked to write it only where the index changed since the last time."""
-    view = view_of(clone, worktree)
-    if not index_of(clone, worktree).is_file():
+    view, index = view_of(clone, worktree), index_of(clone, worktree)
+    if not index.is_file():
         raise WorkspaceError(f"the worktree {worktree.path} has been removed")
-    stage(view, strict=strict)
-    found = os.stat(index_of(clone, worktree))
-    state = (found.st_ino, found.st_mtime_ns, found.st_size)
+    seconds_old = time.time() - index.stat().st_mtime
+    changed = stage(view, strict=strict)
+    if worktree.path not in clone.settled and seconds_old > RACY_SECONDS:
+        if not changed:
+            view.run("update-index", "--force-write-index")
+        clone.settled.add(worktree.path)
     known = clone.staged.get(worktree.path)
-    if known is not None and known[0] == state:
+    if known is not None and known[0] == _identity(index):
         return known[1]
     tree = write_tree(view)
-    found = os.stat(index_of(clone, worktree))
-    clone.staged[worktree.path] = ((found.st_ino, found.st_mtime_ns, found.st_size), tree)
+    clone.staged[worktree.path] = (_identity(index), tree)
     return tree
+
+
+def _identity(index: Path) -> tuple[int, int, int]:
+    """git replaces an index when it changes it."""
+    found = index.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _same(clone: PrivateClone, done: str, tree: str, head: str) -> bool:

@@ -145,7 +145,7 @@ class GitAt:
             if lock is None or time.monotonic() > deadline:
                 raise WorkspaceError(f"git {arguments[0]} failed: {_reason(result)}")
             if self.private:
-                _break_stale(Path(lock["lock"]))
+                self._break_stale(Path(lock["lock"]))
             time.sleep(pause_seconds * (0.5 + random.random()))
             pause_seconds = min(0.5, pause_seconds * 2)
 
@@ -160,7 +160,7 @@ class GitAt:
         if leaking:  # GitPython can set variables but not drop them, and an empty GIT_DIR is not an absent one
             command[:0] = ["env", *(word for name in leaking for word in ("-u", name))]
         head = _Head(limit_bytes) if limit_bytes is not None else None
-        with _feed(stdin) as feed:
+        with _feed(stdin) as feed, _git_there():
             status, stdout, stderr = _gitpython().execute(
                 command,
                 istream=feed,
@@ -173,6 +173,15 @@ class GitAt:
                 env=environment,
             )
         return GitResult(status, head.getvalue() if head is not None else stdout, stderr)
+
+    def _break_stale(self, lock: Path) -> None:
+        """Remove an old lock. Only one of ours: the path comes from messages, in which agents' file names occur."""
+        ours = self.index is not None and lock == Path(f"{self.index}.lock")
+        if not ours and (self.git_dir is None or ".." in lock.parts or not lock.is_relative_to(self.git_dir)):
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - lock.stat().st_mtime > STALE_LOCK_SECONDS:
+                lock.unlink()
 
     def _place(self) -> dict[str, str]:
         place: dict[str, str] = {}
@@ -234,12 +243,6 @@ def _reason(result: GitResult) -> str:
     return lines[-1] if lines else f"exit code {result.status}"
 
 
-def _break_stale(lock: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if time.time() - lock.stat().st_mtime > STALE_LOCK_SECONDS:
-            lock.unlink()
-
-
 def quoted(path: str) -> str:
     """A path as git reads it in lists of object directories, whatever characters it has."""
     if not any(character in path for character in '":\n\\#'):
@@ -250,6 +253,18 @@ def quoted(path: str) -> str:
 def shown(name: str) -> str:
     """A file name for people and records: valid UTF-8, with ``\\xNN`` for bytes that are not."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+@contextlib.contextmanager
+def _git_there() -> Iterator[None]:
+    """Tell a git program that has gone in the way all other faults of the machine are told."""
+    _gitpython()
+    from git.exc import GitCommandNotFound  # loaded by now
+
+    try:
+        yield
+    except GitCommandNotFound as error:
+        raise EnvironmentFault("git cannot be started any more: is it still installed?") from error
 
 
 @cache

@@ -6,7 +6,6 @@ parent tells a repeated merge from a new one.
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path, PurePosixPath
 
@@ -22,7 +21,7 @@ DIFF_CHARACTERS = 20_000
 DIFFED_FILES = 20
 """Conflicts in more files are listed by name only: a report has to fit into a record."""
 _SWAP_ROUNDS = 20
-_ATTRIBUTES = b".gitattributes"
+_ATTRIBUTES = ".gitattributes"
 
 
 def integrate(clone: PrivateClone, commit: str, message: str) -> MergeReport:
@@ -35,32 +34,32 @@ def integrate(clone: PrivateClone, commit: str, message: str) -> MergeReport:
     for _ in range(_SWAP_ROUNDS):
         tip, merges = _standing(clone)
         if commit in merges:
-            return _report(clone, merges[commit])
+            merge, before = merges[commit]
+            return _merged(merge, numstat(clone.git, before, merge))
         if commit in (tip, clone.base_commit):
             return MergeReport(status="empty", commit=tip)
         merged, conflicts = _merge_tree(clone, tip, commit)
         if conflicts is not None:
             return _conflict(clone, tip, commit, conflicts)
-        if merged == clone.commit(tip).tree and _contains(clone, tip, commit):
+        change = numstat(clone.git, tip, merged)
+        if not change[0] and clone.contains(tip, commit):
             return MergeReport(status="empty", commit=tip)
         parents = ("-p", tip, "-p", commit)
         text = message.replace("\0", "").encode("utf-8", "surrogateescape")
         made = clone.git.run("commit-tree", merged, *parents, "-F", "-", stdin=text, variables=identity()).text
         if clone.swap(clone.integration_ref, made, tip):
-            return _report(clone, made)
+            if not any(name.endswith(_ATTRIBUTES) for name in change[0]):
+                clone.attributes[made] = clone.attributes[tip]
+            return _merged(made, change)
     raise WorkspaceError(f"{clone.integration_ref} does not stand still: other processes keep merging into it")
 
 
-def _standing(clone: PrivateClone) -> tuple[str, dict[str, str]]:
-    """The tip of the integration branch, and which merge commit brought in which commit."""
+def _standing(clone: PrivateClone) -> tuple[str, dict[str, tuple[str, str]]]:
+    """The tip of the integration branch, and by commit the merge that brought it in and what that one stands on."""
     history = ("rev-list", "--first-parent", "--parents", clone.integration_ref, f"^{clone.base_commit}")
     lines = [line.split() for line in clone.git.run(*history).text.splitlines()]
-    merges = {parents[1]: merge for merge, *parents in lines if len(parents) == 2}
+    merges = {parents[1]: (merge, parents[0]) for merge, *parents in lines if len(parents) == 2}
     return (lines[0][0] if lines else clone.base_commit), merges
-
-
-def _contains(clone: PrivateClone, tip: str, commit: str) -> bool:
-    return clone.git.run("merge-base", "--is-ancestor", commit, tip, accept=(0, 1)).status == 0
 
 
 def _merge_tree(clone: PrivateClone, ours: str, theirs: str) -> tuple[str, list[str] | None]:
@@ -86,24 +85,23 @@ def _merge_tree(clone: PrivateClone, ours: str, theirs: str) -> tuple[str, list[
 
 
 def _attributes(clone: PrivateClone, commit: str) -> dict[str, str]:
-    """The attribute files of a commit: path -> blob. Looked up once for each tree."""
-    tree = clone.commit(commit).tree
-    known = clone.attributes.get(tree)
+    """The attribute files of a commit: path -> blob. Looked up once."""
+    known = clone.attributes.get(commit)
     if known is None:
-        known = clone.attributes[tree] = {}
-        for entry in clone.git.run("ls-tree", "-r", "-z", "--full-tree", tree).stdout.split(b"\0"):
+        known = clone.attributes[commit] = {}
+        for entry in clone.git.run("ls-tree", "-r", "-z", "--full-tree", commit).names:
             if not entry.endswith(_ATTRIBUTES):
                 continue
-            kind, _, name = os.fsdecode(entry).partition("\t")
+            kind, _, name = entry.partition("\t")
             mode, _, blob = kind.split(" ")
             path = PurePosixPath(name)
-            if path.name == _ATTRIBUTES.decode() and mode.startswith("100") and ".." not in path.parts:
+            if path.name == _ATTRIBUTES and mode.startswith("100") and ".." not in path.parts:
                 known[name] = blob
     return known
 
 
-def _report(clone: PrivateClone, merge: str) -> MergeReport:
-    files, insertions, deletions = numstat(clone.git, clone.commit(merge).parents[0], merge)
+def _merged(merge: str, change: tuple[tuple[str, ...], int, int]) -> MergeReport:
+    files, insertions, deletions = change
     return MergeReport(status="merged", commit=merge, files=files, insertions=insertions, deletions=deletions)
 
 

@@ -63,6 +63,8 @@ class PrivateClone:
         # What git said about things that never change; a few entries a branch, and lost with this object.
         self._commits: dict[str, CommitObject] = {}
         self.adopted: dict[tuple[Path, str], str] = {}
+        self.settled: set[Path] = set()
+        self.saved: dict[str, tuple[str, str]] = {}
         self.attributes: dict[str, dict[str, str]] = {}
         self.staged: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
@@ -122,6 +124,10 @@ class PrivateClone:
         """The commit that a ref points to; None where there is no such ref."""
         found = self.git.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", accept=(0, 1))
         return found.text or None
+
+    def contains(self, tip: str, commit: str) -> bool:
+        """Whether ``commit`` is ``tip`` or one of its ancestors; False for one that is not there."""
+        return self.git.run("merge-base", "--is-ancestor", commit, tip, accept=(0, 1, 128)).status == 0
 
     def swap(self, ref: str, new: str, old: str | None) -> bool:
         """Point ``ref`` to ``new`` if it points to ``old`` (None: if it is not there); whether that was so."""

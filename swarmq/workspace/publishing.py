@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from swarmq.errors import UsageError
+from swarmq.errors import UsageError, WorkspaceError
 from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.git import GitAt
 from swarmq.workspace.private_clone import PrivateClone, valid_commit
@@ -25,8 +25,13 @@ def publish(clone: PrivateClone) -> tuple[str, str] | None:
         return None
     name = clone.integration_ref.removeprefix("refs/heads/")
     standing = clone.user_git.run("rev-parse", "--verify", "--quiet", clone.integration_ref, accept=(0, 1)).text
-    if standing != tip:
-        _fetch(clone, {clone.integration_ref: clone.integration_ref})
+    if standing == tip:
+        return name, tip
+    if standing and not clone.contains(tip, standing):
+        raise WorkspaceError(
+            f"{clone.repo} has another branch named {name}: rename it with 'git branch -m {name} NEW-NAME'"
+        )
+    _fetch(clone, {clone.integration_ref: clone.integration_ref})
     return name, tip
 
 

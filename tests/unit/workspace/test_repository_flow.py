@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from git_samples import (
     head_of,
     make_repository,
     names_at,
+    shell,
     snapshot,
     write,
 )
@@ -64,7 +66,7 @@ async def test_the_result_branch_is_only_moved_forward(user: Path, base: str, sw
     git(user, "branch", "--force", published[0], base)  # the user makes something else of it
     add_commit(user, {"own": "1"}, "Own")
     git(user, "branch", "--force", published[0], "HEAD")
-    with pytest.raises(WorkspaceError, match="git fetch failed"):
+    with pytest.raises(WorkspaceError, match="has another branch named swarmq/"):
         await swarm.publish()
     assert head_of(user, published[0]) == head_of(user)
 
@@ -146,6 +148,24 @@ async def test_a_detached_head_and_a_linked_worktree_can_be_submitted(user: Path
     published = await swarm.publish()
     assert published is not None
     assert file_at(user, published[0], "a") == "1"
+
+
+async def test_paths_of_any_characters(template: Path, tmp_path: Path, own_configuration: Path) -> None:
+    odd = 'we"ird: #$(id) \\ é; -x'
+    where = Path(shutil.copytree(template, tmp_path / odd / "-repo"))
+    swarm = SwarmRepository(tmp_path / (odd + "\nstate"), SWARM, where, head_of(where))
+    worktree = await swarm.open_worktree("a", 1, head_of(where))
+    shell(worktree.path, "echo 1 > one; git add one; git commit -qm Step; echo 2 > two")
+    made = await swarm.commit(worktree, message="Finish", trailers={})
+    assert made is not None
+    assert git(clone_of(swarm), "rev-list", "--count", f"{head_of(where)}..{made.commit}") == "2"
+    await swarm.keep_result("k", made.commit)
+    await swarm.integrate(made.commit, message="Merge")
+    published = await swarm.publish()
+    assert published is not None
+    assert file_at(where, published[0], "two") == "2"
+    await fast_forward(where, "main", published[1])
+    await swarm.remove()
 
 
 @pytest.mark.parametrize("form", ["sha256", "shallow", "alternates", "subdirectory link"])

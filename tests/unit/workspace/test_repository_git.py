@@ -11,7 +11,7 @@ from git_samples import git
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmq.errors import WorkspaceError
+from swarmq.errors import EnvironmentFault, WorkspaceError
 from swarmq.workspace import git as git_module
 from swarmq.workspace.commit_object import CommitObject, checkpoint_message, with_trailers
 from swarmq.workspace.git import GitAt, quoted, shown
@@ -36,6 +36,31 @@ def test_a_lock_of_the_user_is_waited_for_and_never_broken(user: Path, monkeypat
     GitAt(directory=user).run("update-ref", "refs/swarmq/x", "HEAD")
     release.join()
     assert git(user, "rev-parse", "refs/swarmq/x")
+
+
+def test_only_stale_locks_of_our_own_are_broken(user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """git's messages hold file names, and an agent chooses those."""
+    monkeypatch.setattr(git_module, "LOCK_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(git_module, "STALE_LOCK_SECONDS", 0.0)
+    victim = tmp_path / "victim.lock"
+    victim.touch()
+    at = GitAt(git_dir=user / ".git", index=tmp_path / "index", private=True)
+    with pytest.raises(WorkspaceError, match="Unable to create"):
+        at.run("rev-parse", f"Unable to create '{victim}': File exists")
+    for path in (victim, user / ".git" / ".." / ".." / "victim.lock"):
+        at._break_stale(path)
+        assert victim.exists()
+    for name in (tmp_path / "index.lock", user / ".git" / "refs.lock"):
+        name.touch()
+        at._break_stale(name)
+        assert not name.exists()
+
+
+def test_git_that_goes_away_is_a_fault_of_the_machine(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    GitAt(directory=user).run("rev-parse", "HEAD")
+    monkeypatch.setenv("PATH", str(user))
+    with pytest.raises(EnvironmentFault, match="git cannot be started any more"):
+        GitAt(directory=user).run("rev-parse", "HEAD")
 
 
 def test_a_command_that_never_ends_is_killed(user: Path) -> None:
