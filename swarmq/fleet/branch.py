@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import structlog
 
-from swarmq.errors import LeaseLost, StoreError, SwarmqError
+from swarmq.errors import LeaseLost, SwarmqError
 from swarmq.fleet.branch_work import BranchWork
 from swarmq.fleet.claims import LeaseEnd, keep_alive
 from swarmq.fleet.ending import move_on
@@ -30,9 +31,28 @@ from swarmq.models.events import Event, EventType
 from swarmq.store.branches import Claim
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 UNACKED_INDEX = "unacked_index"
 """kombu's set of delivered messages, by time; a running branch keeps its own message from coming back."""
+
+
+class Stops:
+    """Whether the pool has cancelled this task. What is ``shielded`` is finished first: no record is left half way."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    async def shielded(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(work)
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                if task.cancelled():
+                    raise
+                self.requested = True
+        return task.result()
 
 
 async def run_branch(
@@ -40,12 +60,23 @@ async def run_branch(
 ) -> dict[str, Any]:
     """Returns what became of this delivery. A branch's failure is a value; nothing that an agent does raises."""
     structlog.contextvars.bind_contextvars(swarm=swarm_id, branch=branch_id)
-    branches, settings = runtime.store.branches, runtime.settings
-    claim = await branches.claim(swarm_id, branch_id, runtime.worker, settings.lease_seconds)
+    stops = Stops()
+    status = await _deliver(runtime, swarm_id, branch_id, job, delivery_tag, stops)
+    if stops.requested:  # the pool neither stores nor acks: a revoke has done so, a hand-over must not
+        raise asyncio.CancelledError
+    return {"branch": branch_id, "status": status}
+
+
+async def _deliver(
+    runtime: Runtime, swarm_id: str, branch_id: str, job: Job | None, delivery_tag: str | None, stops: Stops
+) -> str:
+    settings = runtime.settings
+    claim = await stops.shielded(
+        runtime.store.branches.claim(swarm_id, branch_id, runtime.worker, settings.lease_seconds)
+    )
     if claim.record is None:
-        return {"branch": branch_id, "status": claim.status}
-    stage = claim.record.spec.stage
-    await move_on(runtime.dispatch, swarm_id, stage, claim)
+        return claim.status
+    await stops.shielded(move_on(runtime.dispatch, swarm_id, claim.record.spec.stage, claim))
     if claim.status == "exhausted":
         outcome = Outcome(
             exit=Exit.FAILED,
@@ -53,43 +84,45 @@ async def run_branch(
             error=f"given up after {claim.deliveries} workers were lost while they ran it (max_deliveries)",
             checkpoint=claim.record.checkpoint,
         )
-        return await _end(runtime, claim, outcome)
+        return await stops.shielded(_end(runtime, claim, outcome))
     if claim.status != "claimed":
-        return {"branch": branch_id, "status": claim.status}
+        return claim.status
     log.info("branch claimed", token=claim.token, kind=claim.record.spec.kind.value)
     work = BranchWork(runtime, claim)
-    outcome_or_end = await _work_under_lease(runtime, claim, work, job, delivery_tag)
-    if isinstance(outcome_or_end, LeaseEnd):
+    ended = await _work_under_lease(runtime, work, delivery_tag, stops)
+    if ended is LeaseEnd.LOST:
         log.warning("lease lost, leaving the branch to its new holder")
-        return {"branch": branch_id, "status": "lease_lost"}
-    return await _end(runtime, claim, outcome_or_end)
+        return "lease_lost"
+    if isinstance(ended, Outcome):
+        return await stops.shielded(_end(runtime, claim, ended))
+    if job is not None and job.stopping is StopReason.HAND_OVER:
+        await stops.shielded(_hand_over(runtime, claim, work))
+        return "handed_over"
+    outcome = await work.cancelled(await _reason(runtime, claim))
+    return await stops.shielded(_end(runtime, claim, outcome))
 
 
 async def _work_under_lease(
-    runtime: Runtime, claim: Claim, work: BranchWork, job: Job | None, delivery_tag: str | None
+    runtime: Runtime, work: BranchWork, delivery_tag: str | None, stops: Stops
 ) -> Outcome | LeaseEnd:
+    """The outcome, or why there is none yet; whatever still ran has cleaned up."""
+    if stops.requested:
+        return LeaseEnd.CANCELLED
     working = asyncio.create_task(work.run())
     beating = asyncio.create_task(keep_alive(runtime.settings.heartbeat_seconds, _renewal(runtime, work, delivery_tag)))
     try:
         await asyncio.wait({working, beating}, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
-        await _stop(working)
-        await _stop(beating)
-        if job is not None and job.stopping is StopReason.HAND_OVER:
-            await _hand_over(runtime, claim, work)
-            raise
-        outcome = await work.cancelled(await _reason(runtime, claim))
-        await _end(runtime, claim, outcome)
-        raise
-    if working.done():
-        await _stop(beating)
-        try:
-            return working.result()
-        except LeaseLost:
-            return LeaseEnd.LOST
+        stops.requested = True
+    finished = working.done()
     await _stop(working)
-    end, reason = beating.result()
-    return LeaseEnd.LOST if end is LeaseEnd.LOST else await work.cancelled(reason)
+    await _stop(beating)
+    if not finished:
+        return beating.result()[0] if beating.done() and not beating.cancelled() else LeaseEnd.CANCELLED
+    try:
+        return working.result()
+    except LeaseLost:
+        return LeaseEnd.LOST
 
 
 async def _stop(task: asyncio.Task[Any]) -> None:
@@ -132,7 +165,7 @@ async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
         log.warning("hand-over incomplete", error=str(error))
 
 
-async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> dict[str, Any]:
+async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> str:
     """Write the outcome, then move the stage on. Dying in between is mended by reconcile."""
     record = claim.record
     if record is None:
@@ -150,10 +183,8 @@ async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> dict[str, An
     try:
         finished = await runtime.store.branches.finish(spec.swarm_id, spec.id, claim.token, outcome, [event])
     except LeaseLost:
-        return {"branch": spec.id, "status": "lease_lost"}
-    except StoreError as error:  # Redis was away for longer than we retry: the lease runs out and the branch resumes
-        log.error("outcome not recorded", error=str(error))
-        raise
+        log.warning("lease lost at the end, leaving the branch to its new holder")
+        return "lease_lost"
     log.info("branch ended", exit=outcome.exit.value, steps=outcome.steps, error=outcome.error)
     await move_on(runtime.dispatch, spec.swarm_id, spec.stage, finished)
-    return {"branch": spec.id, "status": outcome.exit.value, "steps": outcome.steps}
+    return outcome.exit.value
