@@ -51,8 +51,9 @@ class BackgroundLoop:
             closing.result(timeout_seconds)
         except TimeoutError:
             closing.cancel()
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
+        finally:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
         if closing.done() and not closing.cancelled():
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()

@@ -15,7 +15,7 @@ from swarmq.fleet.runtime import Runtime
 log = structlog.get_logger()
 
 MOST_CLAIMS = 5
-"""A job that still fails after so many claims fails its swarm: tried for ever it might pay for a model call each time."""
+"""A job that still fails after so many claims fails its swarm: each try may pay for a model call."""
 
 
 class LeaseEnd(StrEnum):

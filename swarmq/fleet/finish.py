@@ -26,14 +26,16 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
         if not held:
             return
         record = await store.swarms.load(swarm_id)
-        if not record.state.final:
+        ends_here = not record.state.final
+        if ends_here:
             result = await _result(runtime, record)
             await store.swarms.finish(swarm_id, result)
             log.info("swarm ended", swarm=swarm_id, state=result.state.value, error=result.error)
-            await _clean(runtime, record)
             record = await store.swarms.load(swarm_id)  # a producer may have joined meanwhile (idempotency key)
         for canvas in record.canvases:
             await runtime.dispatch.deliver(swarm_id, canvas)
+        if ends_here:
+            await _clean(runtime, record)
 
 
 def ordered_results(record: SwarmRecord) -> tuple[SubtaskResult, ...]:
@@ -70,7 +72,7 @@ async def _result(runtime: Runtime, record: SwarmRecord) -> SwarmResult:
         try:
             published = await repository.publish()
             branch, commit = published if published is not None else (None, None)
-        except WorkspaceError as failure:
+        except EnvironmentFault as failure:
             state, error = SwarmState.FAILED, f"the result branch could not be written: {failure}"
     if spec.options.synthesize and state in (SwarmState.SUCCEEDED, SwarmState.PARTIAL):
         answer, error = await _synthesis(runtime, record, results, error)

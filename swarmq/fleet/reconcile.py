@@ -54,8 +54,8 @@ async def reconcile(runtime: Runtime) -> int:
             sent += await _reconcile_swarm(runtime, record)
         except StoreError:
             raise
-        except Exception as error:  # one unreadable or deleted swarm must not keep the others from their recovery
-            log.error("swarm not looked at", swarm=swarm_id, error=f"{type(error).__name__}: {error}")
+        except Exception:  # one unreadable or deleted swarm must not keep the others from their recovery
+            log.exception("swarm not looked at", swarm=swarm_id)
     return sent
 
 

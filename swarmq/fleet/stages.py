@@ -160,7 +160,8 @@ async def finish(runtime: Runtime, record: SwarmRecord) -> None:
         return
     running = {SwarmState.SUBMITTED, SwarmState.PLANNING, SwarmState.RUNNING}
     await runtime.store.swarms.set_state(record.spec.id, SwarmState.FINISHING, running)
-    await runtime.dispatch.finish_swarm(record.spec.id, calls_model=record.spec.options.synthesize)
+    calls_model = record.spec.options.synthesize and record.cancel_reason is None and record.plan is not None
+    await runtime.dispatch.finish_swarm(record.spec.id, calls_model=calls_model)
 
 
 async def _merge_branches(

@@ -172,3 +172,15 @@ def test_outside_the_pool_a_process_has_one_loop_for_all_its_tasks() -> None:
     thread.start()
     thread.join()
     assert len(set(results)) == 1
+
+
+def test_a_coroutine_cancelled_from_within_fails_like_any_other(pool: AgentPool) -> None:
+    """As a BaseException it would reach Celery's callback as a lost worker, and the request would never end."""
+
+    async def stray() -> None:
+        raise asyncio.CancelledError
+
+    task = Applied(pool, lambda: run(stray()))
+    with pytest.raises(RuntimeError, match="from within"):
+        task.handle.get(5)
+    assert not task.returned.is_set()

@@ -1,0 +1,257 @@
+"""The tasks' coroutines against a real store, with the races and faults that a fleet only meets by chance."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kombu.exceptions import OperationalError
+
+from swarmq.errors import LeaseLost, StoreError
+from swarmq.fleet import dispatch as dispatch_module
+from swarmq.fleet import finish as finish_module
+from swarmq.fleet import planning as planning_module
+from swarmq.fleet.accept import Submission, accept
+from swarmq.fleet.claims import MOST_CLAIMS, held_job
+from swarmq.fleet.dispatch import Dispatcher
+from swarmq.fleet.finish import finish_swarm
+from swarmq.fleet.planning import plan_swarm
+from swarmq.fleet.reconcile import reconcile
+from swarmq.fleet.runtime import Runtime
+from swarmq.fleet.stages import finish, start_stage
+from swarmq.models.messages import Usage
+from swarmq.models.options import SwarmOptions
+from swarmq.models.plan import Plan, Subtask
+from swarmq.models.swarm import SwarmSpec, SwarmState
+from swarmq.orchestrator.decompose import Decomposition
+from swarmq.providers.registry import Models
+from swarmq.settings import load_settings
+from swarmq.store.store import Store
+
+SWARM = "swarm00001"
+READER = Plan(subtasks=(Subtask(name="Reader", instruction="Look", kind="read"),))
+
+
+class Sent:
+    """A dispatcher that keeps what would be published."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[None]]:
+        async def send(*args: Any, **_: Any) -> None:
+            self.messages.append((name, *args))
+
+        return send
+
+    def names(self) -> list[str]:
+        return [message[0] for message in self.messages]
+
+
+def canvas(task_id: str) -> dict[str, Any]:
+    empty = ("chain", "link", "link_error", "chord", "group_id", "group_index", "root_id", "parent_id")
+    return {"task_id": task_id, **dict.fromkeys(empty)}
+
+
+@pytest.fixture
+def runtime(store: Store, tmp_path: Path) -> Runtime:
+    settings = load_settings(
+        state_dir=tmp_path, lease_seconds=3, heartbeat_seconds=0.5, queue_patience_seconds=0.1, model="test:x"
+    )
+    return Runtime(settings, store, Models(settings), Sent(), "worker")  # type: ignore[arg-type]
+
+
+def sent(runtime: Runtime) -> Sent:
+    assert isinstance(runtime.dispatch, Sent)
+    return runtime.dispatch
+
+
+async def submitted(store: Store, swarm_id: str = SWARM, plan: Plan | None = READER, **options: Any) -> None:
+    spec = SwarmSpec(
+        id=swarm_id,
+        task="look",
+        options=SwarmOptions(**options),
+        plan=plan,
+        created_at=time.time() - 60,
+        celery_task_id=f"task-{swarm_id}",
+    )
+    await store.swarms.create(spec)
+
+
+async def in_stage_0(runtime: Runtime) -> None:
+    """The swarm with its only branch running."""
+    await submitted(runtime.store)
+    await runtime.store.swarms.set_plan(SWARM, READER)
+    await start_stage(runtime, SWARM, 0)
+    assert (await runtime.store.branches.claim(SWARM, "reader", "worker", 60)).status == "claimed"
+    sent(runtime).messages.clear()
+
+
+async def test_a_job_whose_lease_is_lost_ends_with_an_ordinary_exception(runtime: Runtime) -> None:
+    """A CancelledError out of a task that nobody stopped would leave its message unacked, and its slot taken."""
+    await submitted(runtime.store)
+
+    async def overtaken() -> None:
+        async with held_job(runtime, SWARM, "plan") as held:
+            assert held == 1
+            await runtime.store.jobs.release(SWARM, "plan", held)
+            assert (await runtime.store.jobs.claim(SWARM, "plan", "other", 60)).status == "claimed"
+            await asyncio.Event().wait()
+
+    with pytest.raises(LeaseLost):
+        await overtaken()
+    assert await runtime.store.jobs.held(SWARM, "plan")
+
+
+async def test_a_job_outlives_a_beat_that_redis_does_not_answer(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await submitted(runtime.store)
+    renew, renewed, failures = runtime.store.jobs.renew, asyncio.Event(), [StoreError("away")]
+
+    async def once_away(*args: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await renew(*args)
+        renewed.set()
+
+    monkeypatch.setattr(runtime.store.jobs, "renew", once_away)
+    async with held_job(runtime, SWARM, "plan"):
+        await asyncio.wait_for(renewed.wait(), 10)
+
+
+async def test_a_job_that_fails_again_and_again_fails_its_swarm(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> Decomposition:
+        raise KeyError("no such thing")
+
+    monkeypatch.setattr(planning_module, "_decompose", broken)
+    await submitted(runtime.store)
+    for _ in range(MOST_CLAIMS):
+        with pytest.raises(KeyError):
+            await plan_swarm(runtime, SWARM)
+    await plan_swarm(runtime, SWARM)
+    assert sent(runtime).names() == ["finish_swarm"]
+    await finish_swarm(runtime, SWARM)
+    record = await runtime.store.swarms.load(SWARM)
+    assert (record.state, record.error) == (SwarmState.FAILED, "plan failed: KeyError: 'no such thing'")
+
+
+async def test_cancelling_aborts_the_planning(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, aborted = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: Any) -> Decomposition:
+        try:
+            started.set()
+            await asyncio.Event().wait()
+        finally:
+            aborted.set()
+        raise AssertionError
+
+    monkeypatch.setattr(planning_module, "_decompose", slow)
+    await submitted(runtime.store, plan=None)
+    planning = asyncio.create_task(plan_swarm(runtime, SWARM))
+    await started.wait()
+    await runtime.store.swarms.request_cancel(SWARM, "enough")
+    await asyncio.wait_for(planning, 10)
+    assert aborted.is_set()
+    assert sent(runtime).names() == ["finish_swarm"]
+
+
+async def test_redis_being_away_does_not_fail_the_planning(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: Any, **__: Any) -> bool:
+        raise StoreError("away")
+
+    monkeypatch.setattr(planning_module, "_decompose", lambda *_: planned())
+    await submitted(runtime.store)
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime.store.swarms, "set_plan", away)
+        with pytest.raises(StoreError):
+            await plan_swarm(runtime, SWARM)
+    assert (await runtime.store.swarms.load(SWARM)).error is None
+    await plan_swarm(runtime, SWARM)
+    assert sent(runtime).messages == [("start_stage", SWARM, 0)]
+
+
+async def planned() -> Decomposition:
+    return Decomposition(READER, None, Usage())
+
+
+@pytest.mark.parametrize("late", ["start_stage", "plan", "finish"])
+async def test_a_late_message_does_not_end_a_swarm_whose_branches_run(runtime: Runtime, late: str) -> None:
+    await in_stage_0(runtime)
+    await runtime.store.swarms.request_cancel(SWARM, "enough")
+    if late == "start_stage":
+        await start_stage(runtime, SWARM, 0)
+    elif late == "plan":
+        await plan_swarm(runtime, SWARM)
+    else:
+        await finish(runtime, await runtime.store.swarms.load(SWARM))
+    assert sent(runtime).messages == []
+    assert (await runtime.store.swarms.load(SWARM)).state is SwarmState.RUNNING
+
+
+async def test_a_producer_that_joins_while_the_swarm_ends_gets_its_value(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await submitted(runtime.store)
+    await runtime.store.swarms.add_canvas(SWARM, canvas("first"))
+    result = finish_module._result
+
+    async def joined(*args: Any) -> Any:
+        await accept(runtime, SWARM, canvas("second"))
+        return await result(*args)
+
+    monkeypatch.setattr(finish_module, "_result", joined)
+    await finish_swarm(runtime, SWARM)
+    delivered = {message[2]["task_id"] for message in sent(runtime).messages if message[0] == "deliver"}
+    assert delivered == {"first", "second"}
+
+
+async def test_a_second_delivery_of_a_producers_message_is_not_checked_again(runtime: Runtime) -> None:
+    submission = Submission("look", None, None, READER.model_dump(mode="json"), {})
+    await accept(runtime, submission, canvas("once"))
+    changed = Submission("look", None, "/no/such/repository", None, {})
+    await accept(runtime, changed, canvas("once"))
+    assert sent(runtime).names() == ["plan", "plan"]
+    assert len(await runtime.store.swarms.active()) == 1
+
+
+async def test_one_unreadable_swarm_does_not_keep_others_from_recovery(runtime: Runtime) -> None:
+    await submitted(runtime.store, "swarm00000")
+    await submitted(runtime.store, "swarm00002")
+    await runtime.store.gate.call("HSET", "swarmq:{swarm00000}:swarm", "v", "99")
+    assert await reconcile(runtime) == 1
+    assert sent(runtime).messages == [("plan", "swarm00002")]
+
+
+async def test_a_synthesis_without_a_key_does_not_keep_the_swarm_from_ending(runtime: Runtime) -> None:
+    await submitted(runtime.store, synthesize=True, planner_model="nosuch:model")
+    await runtime.store.swarms.set_plan(SWARM, READER)
+    await start_stage(runtime, SWARM, 0)
+    record = await runtime.store.swarms.load(SWARM)
+    answer, error = await finish_module._synthesis(runtime, record, (), None)
+    assert answer is None
+    assert "the synthesis failed" in (error or "")
+
+
+async def test_the_last_message_to_a_producer_is_sent_until_redis_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch_module, "DELIVER_AGAIN_SECONDS", 0.0)
+    tries: list[str] = []
+
+    class Task:
+        def apply_async(self, args: tuple[str], **options: Any) -> None:
+            tries.append(options["task_id"])
+            if len(tries) < 3:
+                raise OperationalError("away")
+
+    class App:
+        tasks = {"swarmq.deliver": Task()}  # noqa: RUF012
+
+    await Dispatcher(App()).deliver(SWARM, canvas("waiting"))
+    assert tries == ["waiting"] * 3
