@@ -98,8 +98,7 @@ async def _deliver(
     if job is not None and job.stopping is StopReason.HAND_OVER:
         await stops.shielded(_hand_over(runtime, claim, work))
         return "handed_over"
-    outcome = await work.cancelled(await _reason(runtime, claim))
-    return await stops.shielded(_end(runtime, claim, outcome))
+    return await stops.shielded(_end_cancelled(runtime, claim, work))
 
 
 async def _work_under_lease(
@@ -114,11 +113,16 @@ async def _work_under_lease(
         await asyncio.wait({working, beating}, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         stops.requested = True
+    return await stops.shielded(_settle(working, beating))
+
+
+async def _settle(working: asyncio.Task[Outcome], beating: asyncio.Task[tuple[LeaseEnd, str]]) -> Outcome | LeaseEnd:
+    """Stop both, and say which of them had ended first and how."""
     finished = working.done()
     await _stop(working)
     await _stop(beating)
     if not finished:
-        return beating.result()[0] if beating.done() and not beating.cancelled() else LeaseEnd.CANCELLED
+        return LeaseEnd.CANCELLED if beating.cancelled() else beating.result()[0]
     try:
         return working.result()
     except LeaseLost:
@@ -163,6 +167,10 @@ async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
         await runtime.store.branches.release(work.swarm_id, work.branch_id, claim.token)
     except SwarmqError as error:  # the lease then runs out, and reconcile sends the branch again
         log.warning("hand-over incomplete", error=str(error))
+
+
+async def _end_cancelled(runtime: Runtime, claim: Claim, work: BranchWork) -> str:
+    return await _end(runtime, claim, await work.cancelled(await _reason(runtime, claim)))
 
 
 async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> str:
