@@ -81,7 +81,8 @@ class BranchWork:
             if hit is not None:
                 return hit
         else:
-            await kill_all(cookie_of(self.swarm_id, self.branch_id))  # shells outlive a killed worker and keep editing
+            for token in range(1, self.claim.token):  # shells outlive a killed worker and keep editing
+                await kill_all(self._cookie(token))
         await self._open_worktree(swarm)
         result = await self._agent(swarm, subtask)
         outcome = await self._conclude(subtask, result)
@@ -90,9 +91,8 @@ class BranchWork:
         return outcome
 
     async def _announce(self, subtask: Subtask) -> None:
-        resumed = self.claim.token > 1
-        data = {"worker": self.runtime.worker, "specialty": subtask.specialty, "delivery": self.claim.token}
-        events = [self._event(EventType.BRANCH_RESUMED if resumed else EventType.BRANCH_STARTED, **data)]
+        started = {"worker": self.runtime.worker, "specialty": subtask.specialty, "delivery": self.claim.token}
+        events = [self._event(EventType.BRANCH_STARTED, **started)]
         if self.claim.took_over:
             await self.runtime.store.swarms.add(self.swarm_id, lost_leases=1)
             events.insert(0, self._event(EventType.LEASE_LOST, worker=self.record.worker))
@@ -114,13 +114,19 @@ class BranchWork:
         start = self._checkpoint or spec.base_commit
         self._worktree = await repository.open_worktree(spec.id, self.claim.token, start)
         environment = child_environment(swarm.spec.options.env)
-        self._shell = Shell(self._worktree.path, environment, cookie_of(self.swarm_id, self.branch_id))
+        self._shell = Shell(self._worktree.path, environment, self._cookie(self.claim.token))
         await ready_worktree(repository, self._worktree, swarm.spec, self._shell, self.outputs_dir())
+
+    def _cookie(self, token: int) -> str:
+        """One per holder: who was paused, and finds its lease lost, must not end the processes of the new holder."""
+        return cookie_of(self.swarm_id, f"{self.branch_id}-{token}")
 
     async def _agent(self, swarm: SwarmRecord, subtask: Subtask) -> LoopResult:
         store, spec = self.runtime.store, self.record.spec
         entries = await store.transcripts.load(self.swarm_id, self.branch_id) if self.claim.token > 1 else []
         self.journal.resume(entries)
+        if entries:
+            await store.events.emit(self.swarm_id, self._event(EventType.BRANCH_RESUMED, step=self.journal.steps + 1))
         self.journal.max_total_steps = swarm.spec.options.max_total_steps
         root = self._worktree.path if self._worktree is not None else None
         toolbox = Toolbox(

@@ -16,6 +16,7 @@ from swarmq.fleet import dispatch as dispatch_module
 from swarmq.fleet import finish as finish_module
 from swarmq.fleet import planning as planning_module
 from swarmq.fleet.accept import Submission, accept
+from swarmq.fleet.branch_work import BranchWork
 from swarmq.fleet.claims import MOST_CLAIMS, held_job
 from swarmq.fleet.dispatch import Dispatcher
 from swarmq.fleet.finish import finish_swarm
@@ -255,3 +256,14 @@ async def test_the_last_message_to_a_producer_is_sent_until_redis_takes_it(monke
 
     await Dispatcher(App()).deliver(SWARM, canvas("waiting"))
     assert tries == ["waiting"] * 3
+
+
+async def test_each_holder_of_a_branch_has_processes_of_its_own(runtime: Runtime) -> None:
+    await submitted(runtime.store)
+    await runtime.store.swarms.set_plan(SWARM, READER)
+    await start_stage(runtime, SWARM, 0)
+    cookies = set()
+    for _ in range(2):
+        claim = await runtime.store.branches.claim(SWARM, "reader", "worker", 0)
+        cookies.add(BranchWork(runtime, claim)._cookie(claim.token))
+    assert len(cookies) == 2
