@@ -18,6 +18,9 @@ RESULT_EXPIRES_SECONDS = 24 * 3600
 SOCKET_SECONDS = 10
 """Half-open connections are noticed after this long (the default never does within minutes)."""
 
+PUBLISH_RETRIES = {"max_retries": 40, "interval_start": 0.05, "interval_step": 0.2, "interval_max": 2.0}
+"""About a minute, as for records; what is lost after that is sent again by reconcile."""
+
 _ROUTES = {
     "swarmq.swarm": CONTROL,
     "swarmq.deliver": CONTROL,
@@ -75,6 +78,7 @@ def make_app(settings: Settings, url: str) -> Celery:
         result_backend_thread_safe=True,  # one connection pool, not one per waiting agent
         result_chord_expires=CHORD_EXPIRES_SECONDS,  # a stage may run for longer than its members' results are kept
         result_expires=RESULT_EXPIRES_SECONDS,
+        task_publish_retry_policy=PUBLISH_RETRIES,
         task_acks_late=True,
         task_acks_on_failure_or_timeout=True,
         task_reject_on_worker_lost=False,  # would run a task that kills its worker for ever; reconcile counts instead

@@ -13,6 +13,7 @@ from swarmq.models.swarm import SwarmRecord
 from swarmq.settings import Settings
 from swarmq.store.store import Store
 from swarmq.workspace.blocking import run_blocking
+from swarmq.workspace.result_commits import expire_results
 from swarmq.workspace.swarm_repository import SwarmRepository
 
 log = structlog.get_logger()
@@ -38,6 +39,9 @@ async def collect_garbage(store: Store, settings: Settings, *, dry_run: bool = F
             removed += await _collect(directory, record, settings, dry_run)
         except WorkspaceError as error:
             log.warning("gc left a swarm alone", swarm=directory.name, error=str(error))
+    if not dry_run:
+        dropped = await run_blocking(expire_results, settings.state_dir, DAY_SECONDS)
+        removed += [f"{dropped} commits of cached results"] if dropped else []
     return removed
 
 

@@ -48,7 +48,7 @@ async def inspect(path: Path, *, allow_dirty: bool) -> RepositoryInfo:
 
 def _inspect(path: Path, allow_dirty: bool) -> RepositoryInfo:
     require_git()
-    repository = read_repository(path)
+    repository = read_repository(path.expanduser().absolute())
     if any(repository.objects.glob("pack/*.promisor")):
         raise UsageError(
             f"{repository.path} is a partial clone, whose missing objects only git's remote has: "

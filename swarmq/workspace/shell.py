@@ -75,7 +75,8 @@ class Shell:
     """Runs commands in one directory. ``cookie`` marks all their processes as the branch's."""
 
     def __init__(self, cwd: Path, env: Mapping[str, str], cookie: str, limits: ShellLimits | None = None) -> None:
-        self._cwd, self._env, self._cookie = cwd, dict(env), cookie
+        # An agent that deletes its .git must not find a repository further up, such as the user's home.
+        self._cwd, self._env, self._cookie = cwd, {"GIT_CEILING_DIRECTORIES": str(cwd.parent), **env}, cookie
         self._limits = limits or ShellLimits()
         self._program = shutil.which("bash", path=self._env.get("PATH")) or "/bin/sh"
         self._commands = itertools.count(1)

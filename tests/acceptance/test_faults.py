@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -95,31 +96,34 @@ def test_any_other_process_may_die(fleet: FleetStack, client: Client, name: str)
     assert fleet.requests("Count ten steps") == MODEL_CALLS
 
 
-def sleepers() -> list[psutil.Process]:
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if (process.info["cmdline"] or [""])[0] == "sleep" and process.info["cmdline"][1] in ("61.5", "62.5", "63.5")
-    ]
+def sleepers(swarm_id: str) -> set[int]:
+    """The processes that the branch's command has started, by their mark."""
+    found = set()
+    for process in psutil.process_iter(["cmdline"]):
+        if (process.info["cmdline"] or [""])[0] == "sleep":
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("SWARMQ_BRANCH", "").startswith(f"{swarm_id}/sleeper"):
+                    found.add(process.pid)
+    return found
 
 
 def test_terminate_from_flower_ends_the_agent_and_its_processes(fleet: FleetStack, client: Client) -> None:
     handle = client.submit(SHELL, repo=fleet.repository("terminated"), cache="bypass")
-    until(lambda: len(sleepers()) == 3 or None, "the shell's children")
+    until(lambda: len(sleepers(handle.id)) == 3 or None, "the shell's children")
     client._inner.dispatch.app.control.revoke(branch_task_id(handle.id, "sleeper"), terminate=True)
     result = handle.result(TIMEOUT)
-    until(lambda: not sleepers() or None, "the end of the shell's children", 5)
+    until(lambda: not sleepers(handle.id) or None, "the end of the shell's children", 5)
     assert result.subtasks[0].status is SubtaskStatus.CANCELLED
     assert result.state == "failed"
 
 
 def test_a_killed_workers_shells_are_ended_by_the_next_holder(fleet: FleetStack, client: Client) -> None:
     handle = client.submit(SHELL, repo=fleet.repository("orphans"), cache="bypass")
-    until(lambda: len(sleepers()) == 3 or None, "the shell's children")
-    before = {process.pid for process in sleepers()}
+    until(lambda: len(sleepers(handle.id)) == 3 or None, "the shell's children")
+    before = sleepers(handle.id)
     fleet.kill("agents")
     fleet.start_worker("agents")
     next(event for event in handle.events() if event.type is EventType.BRANCH_RESUMED)
-    until(lambda: not before & {process.pid for process in sleepers()} or None, "the end of the orphans", 10)
+    until(lambda: not before & sleepers(handle.id) or None, "the end of the orphans", 10)
     handle.cancel()
     handle.result(TIMEOUT)

@@ -16,6 +16,8 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_importing_swarmq_loads_nothing_heavy() -> None:
-    code = "import sys, swarmq; print([m for m in ('celery', 'redis', 'pydantic', 'httpx', 'rich') if m in sys.modules])"
+    code = (
+        "import sys, swarmq; print([m for m in ('celery', 'redis', 'pydantic', 'httpx', 'rich') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -279,21 +279,7 @@ async def test_output_of_exactly_the_cap_is_fine(make_shell: MakeShell) -> None:
     assert (result.exit_code, result.output_bytes, result.stopped) == (0, 1000, None)
 
 
-async def test_many_at_once_do_not_hold_the_loop(make_shell: MakeShell) -> None:
-    shell, loop = make_shell(), asyncio.get_running_loop()
-    longest_seconds, busy = 0.0, True
-
-    async def probe() -> None:
-        nonlocal longest_seconds
-        while busy:
-            before = loop.time()
-            await asyncio.sleep(0)
-            longest_seconds = max(longest_seconds, loop.time() - before)
-
-    probing = asyncio.create_task(probe())
-    started = loop.time()
-    results = await asyncio.gather(*(shell.run("echo x", timeout_seconds=30) for _ in range(40)))
-    seconds, busy = loop.time() - started, False
-    await probing
-    assert {result.output for result in results} == {"x\n"}
-    assert longest_seconds < seconds / 3, "forty starts in a row would be nearly all of the time"
+async def test_many_at_once_keep_their_outputs_apart(make_shell: MakeShell) -> None:
+    shell = make_shell()
+    results = await asyncio.gather(*(shell.run(f"echo {number}", timeout_seconds=30) for number in range(40)))
+    assert [result.output for result in results] == [f"{number}\n" for number in range(40)]
