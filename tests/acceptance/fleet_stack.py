@@ -156,7 +156,8 @@ def running_fleet(start: bool = True) -> Iterator[FleetStack]:
             f'save ""\nmaxmemory-policy noeviction\ndatabases 16\n'
         )
         valkey = subprocess.Popen([str(find_binary()), str(config)], stdout=subprocess.DEVNULL)
-        stack.callback(lambda: (valkey.terminate(), valkey.wait(10)))
+        stack.callback(valkey.wait, 10)
+        stack.callback(valkey.terminate)
         until(lambda: socket.exists() or None, "Valkey")
         fleet = FleetStack(root, f"unix://:{password}@{socket}?db=0", model_url, server)
         stack.callback(_stop_all, fleet)
