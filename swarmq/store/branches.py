@@ -22,6 +22,13 @@ from swarmq.store.connection import Gate
 from swarmq.store.events import encode
 from swarmq.store.line import Word
 
+_FIELDS = (
+    *("v", "spec", "state", "token", "deliveries", "lease_until", "queued_at", "started_at", "finished_at"),
+    *("worker", "cancel_reason", "checkpoint", "observation", "outcome"),
+)
+_PAGE = 50
+"""Branches that are fetched and parsed in one go: a thousand of them must not hold up the other agents of the loop."""
+
 ClaimStatus = Literal["claimed", "held", "done", "cancelled", "exhausted", "missing"]
 
 
@@ -126,18 +133,29 @@ class Branches:
 
     async def load(self, swarm_id: str, branch_id: str) -> BranchRecord:
         """NotFoundError, SchemaError."""
-        flat = await self._gate.call("HGETALL", keys.BRANCH(swarm_id, branch_id))
-        if not flat:
+        found = await self._load(swarm_id, [branch_id])
+        if not found:
             raise NotFoundError(f"swarm {swarm_id} has no branch {branch_id}")
-        return _record(swarm_id, branch_id, pairs(flat))
+        return found[0]
 
     async def load_all(self, swarm_id: str) -> list[BranchRecord]:
         """All branches of the swarm, oldest first; none for a swarm that has none, or is gone."""
         ids = [raw.decode() for raw in await self._gate.call("LRANGE", keys.BRANCHES(swarm_id), 0, -1)]
-        if not ids:
-            return []
-        replies = await self._gate.batch([("HGETALL", keys.BRANCH(swarm_id, id_)) for id_ in ids])
-        return [_record(swarm_id, id_, pairs(flat)) for id_, flat in zip(ids, replies, strict=True) if flat]
+        return [
+            branch
+            for start in range(0, len(ids), _PAGE)
+            for branch in await self._load(swarm_id, ids[start : start + _PAGE])
+        ]
+
+    async def _load(self, swarm_id: str, ids: Sequence[str]) -> list[BranchRecord]:
+        """Those of the branches that there are."""
+        replies = await self._gate.batch([("HMGET", keys.BRANCH(swarm_id, id_), *_FIELDS) for id_ in ids])
+        found = []
+        for id_, values in zip(ids, replies, strict=True):
+            fields = {name: value for name, value in zip(_FIELDS, values, strict=True) if value is not None}
+            if fields:
+                found.append(_record(swarm_id, id_, fields))
+        return found
 
 
 def _finished(advance: bytes, publish: bytes) -> Finished:

@@ -26,7 +26,8 @@ MAX_SWARM_BYTES = 64_000_000
 """All shared results of a swarm: agents are untrusted, and Redis is everybody's."""
 RECHECK_SECONDS = 5.0
 """Waiting is rung up by the doorbell; this is for a ring that was lost with its connection."""
-_PAGE = 100
+_PAGE = 20
+"""Results that are fetched and parsed in one go: large ones must not hold up the other agents of the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,8 @@ class BoundShared:
 
 async def _rung(bell: asyncio.Event) -> None:
     with suppress(TimeoutError):
-        await asyncio.wait_for(bell.wait(), RECHECK_SECONDS)
+        async with asyncio.timeout(RECHECK_SECONDS):  # wait_for of Python 3.11 would swallow a cancel that meets a ring
+            await bell.wait()
     bell.clear()
 
 

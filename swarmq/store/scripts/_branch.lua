@@ -26,9 +26,11 @@ local function holds(branch, token)
   return branch and branch.state == 'running' and branch.token == token
 end
 
--- Branches that wait get the free slots: never more than max_subagents are queued or running.
+-- Branches that wait get the free slots: never more than max_subagents are queued or running, and none starts in a
+-- swarm that is to stop (who cancels it ends them, else reconcile does).
 local function fill_slots(swarm)
   local moved = {}
+  if swarm.stop then return moved end
   while redis.call('SCARD', BASE .. 'slots') < swarm.max_subagents do
     local id = redis.call('LPOP', BASE .. 'waiting')
     if not id then break end

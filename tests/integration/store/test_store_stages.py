@@ -73,6 +73,17 @@ async def test_merges_are_kept_and_a_stage_is_closed_once(store: Store) -> None:
     assert 0 <= told[0].data["seconds"] < 60
 
 
+async def test_opening_a_finished_stage_again_leaves_it_finished(store: Store) -> None:
+    await opened(store, "a")
+    held = await store.branches.claim(SWARM, "a", "w", 60)
+    await store.branches.finish(SWARM, "a", held.token, DONE)
+    await store.stages.close(SWARM, 0, 1, 0)
+    assert await store.stages.open(SWARM, 0, [branch_spec("a")], 5) == []
+    stage = await store.stages.load(SWARM, 0)
+    assert stage is not None
+    assert stage.state == "finished"
+
+
 async def test_what_is_not_there(store: Store) -> None:
     await store.swarms.create(swarm_spec())
     assert await store.stages.load(SWARM, 0) is None

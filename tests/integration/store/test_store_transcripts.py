@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 from store_samples import DONE, SWARM, event, lease_over, opened, record
+from valkey_server import ValkeyServer
 
 from swarmq.errors import LeaseLost, SchemaError
 from swarmq.models.messages import Usage, user
 from swarmq.models.transcript import Entry
 from swarmq.store import keys
+from swarmq.store.connection import Gate
 from swarmq.store.events import encode
 from swarmq.store.store import Store
 
@@ -120,6 +122,24 @@ async def test_a_step_without_a_reservation_counts_too(store: Store) -> None:
     token = await claimed(store)
     await record(store, "a", token, 0, "one", steps=2)
     assert (await record(store, "a", token, 1, "two", budget=2)).limit == "max_total_steps"
+
+
+async def test_a_record_is_one_command(own_valkey: ValkeyServer) -> None:
+    gate = Gate.open(own_valkey.url())
+    store = Store(gate)
+    await opened(store, "a")
+    token = await claimed(store)
+    await record(store, "a", token, 0, "the script is loaded now")
+    with own_valkey.client() as client:
+        client.config_resetstat()
+        for index in range(1, 21):
+            await record(store, "a", token, index, "text", steps=1, budget=1000)
+        calls = {name: facts["calls"] for name, facts in client.info("commandstats").items()}
+    sent = {
+        name: count for name, count in calls.items() if name.partition("_")[2] in ("evalsha", "eval", "script|load")
+    }
+    assert sent == {"cmdstat_evalsha": 20}
+    await gate.aclose()
 
 
 async def test_an_entry_that_cannot_be_read_is_named(store: Store) -> None:
