@@ -56,11 +56,13 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     from swarmq.fleet.build import build_app
     from swarmq.fleet.pool import AgentPool
     from swarmq.fleet.revokes import hear_revokes
+    from swarmq.fleet.transport import use_patient_transport
 
     unknown = [queue for queue in queues if queue not in QUEUES]
     if unknown:
         raise UsageError(f"--queue {unknown[0]}: there is no such queue; choose from {', '.join(QUEUES)}")
     AgentPool.shutdown_seconds = settings.shutdown_seconds
+    use_patient_transport()
     url = require_url(settings)
     app = build_app(settings, url)
     hear_revokes(app)

@@ -46,6 +46,7 @@ class FleetStack:
     model_url: str
     server: ScriptedServer
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    valkey: subprocess.Popen[bytes] = field(init=False)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -84,6 +85,17 @@ class FleetStack:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def start_valkey(self) -> None:
+        command = [str(find_binary()), str(self.root / "valkey.conf")]
+        self.valkey = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until(lambda: (self.root / "valkey.sock").exists() or None, "Valkey")
+
+    def kill_valkey(self) -> None:
+        """What was acknowledged is with the kernel, and so in the append-only file."""
+        self.valkey.kill()
+        self.valkey.wait(WAIT_SECONDS)
+        (self.root / "valkey.sock").unlink()
 
     def start_worker(self, queue: str) -> None:
         self.start(queue, "worker", "--queue", queue)
@@ -155,11 +167,8 @@ def running_fleet(start: bool = True) -> Iterator[FleetStack]:
             f"port 0\nunixsocket {socket}\nrequirepass {password}\ndir {root}\nappendonly yes\n"
             f'save ""\nmaxmemory-policy noeviction\ndatabases 16\n'
         )
-        valkey = subprocess.Popen([str(find_binary()), str(config)], stdout=subprocess.DEVNULL)
-        stack.callback(valkey.wait, 10)
-        stack.callback(valkey.terminate)
-        until(lambda: socket.exists() or None, "Valkey")
         fleet = FleetStack(root, f"unix://:{password}@{socket}?db=0", model_url, server)
+        fleet.start_valkey()
         stack.callback(_stop_all, fleet)
         if start:
             fleet.start_all()
@@ -167,6 +176,14 @@ def running_fleet(start: bool = True) -> Iterator[FleetStack]:
 
 
 def _stop_all(fleet: FleetStack) -> None:
+    try:
+        _stop_workers(fleet)
+    finally:
+        fleet.valkey.terminate()
+        fleet.valkey.wait(WAIT_SECONDS)
+
+
+def _stop_workers(fleet: FleetStack) -> None:
     for process in fleet.processes.values():
         process.terminate()
     for name, process in fleet.processes.items():

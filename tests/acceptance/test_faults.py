@@ -96,6 +96,21 @@ def test_any_other_process_may_die(fleet: FleetStack, client: Client, name: str)
     assert fleet.requests("Count ten steps") == MODEL_CALLS
 
 
+def test_redis_may_go_and_come_back(fleet: FleetStack, client: Client) -> None:
+    repo = fleet.repository("outage")
+    plan = Plan(
+        subtasks=(*COUNTING.subtasks, Subtask(name="Beta", instruction="Write beta", dependencies=("Counting",)))
+    )
+    handle = client.submit(plan, repo=repo)
+    in_slow_step(client, handle.id)
+    fleet.kill_valkey()
+    fleet.start_valkey()
+    result = handle.result(TIMEOUT)
+    assert result.success, result.report
+    assert git(repo, "show", f"{result.branch}:steps.txt").split() == [str(n) for n in range(1, 10)]
+    assert fleet.requests("Count ten steps") <= MODEL_CALLS + 1
+
+
 def sleepers(swarm_id: str) -> set[int]:
     """The processes that the branch's command has started, by their mark."""
     found = set()

@@ -217,6 +217,17 @@ def test_cancelling_stops_the_model_call(fleet: FleetStack, client: Client) -> N
     assert not handle.cancel()
 
 
+def test_a_cancel_in_the_middle_of_steps_leaves_no_record_half_way(fleet: FleetStack, client: Client) -> None:
+    plan = Plan(subtasks=tuple(Subtask(name=f"Busy {n}", instruction="Keep reading", kind="read") for n in range(20)))
+    handle = client.submit(plan, repo=fleet.repository("busy"), cache="bypass")
+    until(lambda: handle.status().steps > 200 or None, "the steps")
+    handle.cancel("enough")
+    assert handle.result(TIMEOUT).state is SwarmState.CANCELLED
+    outcomes = [branch.outcome for branch in handle.branches()]
+    assert [outcome.exit for outcome in outcomes if outcome] == [Exit.CANCELLED] * 20
+    assert all(outcome and outcome.steps for outcome in outcomes), "each was ended by the worker that ran it"
+
+
 def test_the_same_idempotency_key_gives_the_same_swarm(fleet: FleetStack, client: Client) -> None:
     repo = fleet.repository("once")
     first = client.submit(Plan(subtasks=(ALPHA,)), repo=repo, idempotency_key="k-1")
