@@ -9,23 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from swarmq.client import AsyncClient, AsyncSwarmHandle, Client, SwarmHandle
+    from swarmq.client import AsyncClient, AsyncSwarmHandle
     from swarmq.errors import SwarmCancelled, SwarmqError
     from swarmq.fleet.canvas import swarm_signature
     from swarmq.models.options import Strategy, SwarmOptions
     from swarmq.models.plan import Kind, Plan, Subtask
     from swarmq.models.swarm import SwarmResult, SwarmState
+    from swarmq.sync_client import Client, SwarmHandle
 
 _WHERE = {
     "AsyncClient": "swarmq.client",
     "AsyncSwarmHandle": "swarmq.client",
-    "Client": "swarmq.client",
+    "Client": "swarmq.sync_client",
     "Kind": "swarmq.models.plan",
     "Plan": "swarmq.models.plan",
     "Strategy": "swarmq.models.options",
     "Subtask": "swarmq.models.plan",
     "SwarmCancelled": "swarmq.errors",
-    "SwarmHandle": "swarmq.client",
+    "SwarmHandle": "swarmq.sync_client",
     "SwarmOptions": "swarmq.models.options",
     "SwarmResult": "swarmq.models.swarm",
     "SwarmState": "swarmq.models.swarm",

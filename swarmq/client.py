@@ -1,19 +1,16 @@
 """The producer's side: submit a task, follow it, fetch what it brought back.
 
-``AsyncClient`` is the implementation; ``Client`` runs the same methods on a background loop.
+``AsyncClient`` is the implementation; ``swarmq.sync_client.Client`` runs the same methods on a background loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+from typing import Any, Self
 
-from swarmq.background import BackgroundLoop
 from swarmq.errors import NotFoundError, UsageError
 from swarmq.fleet.accept import Submission, checked_spec, swarm_id_for
 from swarmq.fleet.build import build_app
@@ -31,9 +28,6 @@ from swarmq.store.store import Store
 from swarmq.store.transcripts import Entry
 from swarmq.workspace.publishing import fast_forward
 from swarmq.workspace.swarm_repository import SwarmRepository
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class AsyncSwarmHandle:
@@ -243,91 +237,3 @@ class AsyncClient:
         """Remove what is past its time on this machine; returns a line for each thing."""
         await self._connect()
         return await collect_garbage(self.store, self.settings, dry_run=dry_run)
-
-
-def _synced(
-    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Any, P], T]:
-    """The same method for the sync class: runs the async object's one on the client's loop."""
-
-    @functools.wraps(method)
-    def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
-        return cast(T, self._background.run(method(self._inner, *args, **kwargs)))
-
-    return cast(Callable[Concatenate[Any, P], T], call)
-
-
-class SwarmHandle:
-    """One swarm, for synchronous code; see AsyncSwarmHandle."""
-
-    def __init__(self, background: BackgroundLoop, inner: AsyncSwarmHandle) -> None:
-        self._background, self._inner = background, inner
-        self.id = inner.id
-
-    record = _synced(AsyncSwarmHandle.record)
-    status = _synced(AsyncSwarmHandle.status)
-    result = _synced(AsyncSwarmHandle.result)
-    cancel = _synced(AsyncSwarmHandle.cancel)
-    branches = _synced(AsyncSwarmHandle.branches)
-    transcript = _synced(AsyncSwarmHandle.transcript)
-    shared = _synced(AsyncSwarmHandle.shared)
-    diff = _synced(AsyncSwarmHandle.diff)
-    merge = _synced(AsyncSwarmHandle.merge)
-
-    def retry_failed(self) -> SwarmHandle:
-        """Submit the same plan on the same base again: what succeeded comes from the result cache."""
-        return SwarmHandle(self._background, self._background.run(self._inner.retry_failed()))
-
-    def events(self, after: str = "0") -> Iterator[Event]:
-        """A live iterator from that event id on (exclusive); it ends with the swarm."""
-        events = self._inner.events(after)
-
-        async def following() -> Event | None:
-            return await anext(events, None)
-
-        while (event := self._background.run(following())) is not None:
-            yield event
-
-
-class Client:
-    """The client for synchronous code; see AsyncClient. Use it in a ``with`` block, or call ``close``."""
-
-    def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
-        self._inner = AsyncClient(url, settings=settings)
-        self._background = BackgroundLoop("swarmq-client")
-
-    list = _synced(AsyncClient.list)
-    workers = _synced(AsyncClient.workers)
-    cache_stats = _synced(AsyncClient.cache_stats)
-    cache_clear = _synced(AsyncClient.cache_clear)
-    gc = _synced(AsyncClient.gc)
-
-    def submit(
-        self,
-        task: str | Plan,
-        *,
-        repo: str | Path | None = None,
-        plan: Plan | None = None,
-        context: str = "",
-        **options: Any,
-    ) -> SwarmHandle:
-        """Record the swarm and have it planned. All that is wrong with the request is raised here, nothing started."""
-        coroutine = self._inner.submit(task, repo=repo, plan=plan, context=context, **options)
-        return SwarmHandle(self._background, self._background.run(coroutine))
-
-    def get(self, swarm_id: str) -> SwarmHandle:
-        """The swarm of that id, of a unique beginning of it, or the newest one for ``last``."""
-        return SwarmHandle(self._background, self._background.run(self._inner.get(swarm_id)))
-
-    def close(self) -> None:
-        if not self._background.loop.is_closed():
-            self._background.run(self._inner.aclose())
-            self._background.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -44,6 +44,13 @@ def register(app: Celery, runtimes: Runtimes) -> None:
 
     # Not shared: Celery would else add these closures, with their runtimes, to every other application of the process.
     own = partial(_task, app)
+    _register_ends(own, perform)
+    _register_work(own, perform)
+    _register_upkeep(own, perform)
+
+
+def _register_ends(own: Any, perform: Any) -> None:
+    """What a producer's message meets first and last."""
 
     @own("swarmq.swarm")
     def swarm(
@@ -64,7 +71,12 @@ def register(app: Celery, runtimes: Runtimes) -> None:
 
     @own("swarmq.deliver")
     def deliver(self: Any, swarm_id: str) -> dict[str, Any]:
-        return perform(self, lambda runtime: value_of(runtime, swarm_id))
+        value: dict[str, Any] = perform(self, lambda runtime: value_of(runtime, swarm_id))
+        return value
+
+
+def _register_work(own: Any, perform: Any) -> None:
+    """What a swarm is made of."""
 
     @own("swarmq.plan", ignore_result=True)
     def plan(self: Any, swarm_id: str) -> None:
@@ -78,7 +90,8 @@ def register(app: Celery, runtimes: Runtimes) -> None:
     def branch(self: Any, swarm_id: str, branch_id: str) -> dict[str, Any]:
         tag = self.request.properties.get("delivery_tag")
         job = current_job()
-        return perform(self, lambda runtime: run_branch(runtime, swarm_id, branch_id, job, tag))
+        ended: dict[str, Any] = perform(self, lambda runtime: run_branch(runtime, swarm_id, branch_id, job, tag))
+        return ended
 
     @own("swarmq.finish_stage", ignore_result=True)
     def finish(self: Any, swarm_id: str, stage: int) -> None:
@@ -87,6 +100,10 @@ def register(app: Celery, runtimes: Runtimes) -> None:
     @own("swarmq.finish_swarm", ignore_result=True)
     def end(self: Any, swarm_id: str) -> None:
         perform(self, lambda runtime: finish_swarm(runtime, swarm_id))
+
+
+def _register_upkeep(own: Any, perform: Any) -> None:
+    """Beat's ticks, and what Celery's own revokes become."""
 
     @own("swarmq.reconcile", ignore_result=True)
     def tick(self: Any) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator
 import pytest
 from fleet_stack import FleetStack, running_fleet
 
-from swarmq.client import Client
+from swarmq import Client
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,21 +35,6 @@ class Toolbox:
 
     def specs(self) -> tuple[ToolSpec, ...]:
         return tuple(tool.spec for tool in self._tools.values())
-
-    async def call_all(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
-        """All calls of one step, results in their order: at once if all are read-only, else one after the other."""
-        if len(calls) < 2 or not all(self._read_only(call) for call in calls):
-            return [await self.call(call) for call in calls]
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self.call(call)) for call in calls]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
-
-    def _read_only(self, call: ToolCall) -> bool:
-        tool = self._tools.get(call.name)
-        return tool is None or tool.read_only
 
     async def call(self, call: ToolCall) -> ToolResult:
         """Run one call. What the model did wrong is an error result; only faults around us are raised."""

@@ -193,52 +193,6 @@ async def test_what_the_agent_did_not_do_wrong_is_raised(tmp_path: Path, error: 
     call = ToolCall(id="1", name="probe", arguments="{}")
     with pytest.raises(type(error)):
         await toolbox.call(call)
-    with pytest.raises(type(error)):
-        await toolbox.call_all([call, call])
-
-
-class Meeting:
-    """A tool that says how many of it ran at the same time."""
-
-    def __init__(self, guests: int) -> None:
-        self.guests, self.running, self.most = guests, 0, 0
-        self.order: list[int] = []
-        self.all_there = asyncio.Event()
-
-    async def run(self, arguments: Nothing, context: ToolContext) -> str:
-        number = len(self.order)
-        self.order.append(number)
-        self.running += 1
-        self.most = max(self.most, self.running)
-        if self.running == self.guests:
-            self.all_there.set()
-        if self.guests > 1:
-            await asyncio.wait_for(self.all_there.wait(), 5)
-        await asyncio.sleep(0)
-        self.running -= 1
-        return f"result {number}"
-
-
-async def test_read_only_calls_run_together_and_keep_their_order(tmp_path: Path) -> None:
-    meeting = Meeting(3)
-    toolbox = Toolbox(Bench(tmp_path).context, [tool(meeting.run)])
-    calls = [ToolCall(id=str(index), name="probe", arguments="{}") for index in range(3)]
-    results = await toolbox.call_all(calls)
-    assert [(result.call_id, result.content) for result in results] == [
-        ("0", "result 0"),
-        ("1", "result 1"),
-        ("2", "result 2"),
-    ]
-    assert meeting.most == 3
-
-
-async def test_one_writing_call_puts_all_in_order(tmp_path: Path) -> None:
-    meeting = Meeting(1)
-    toolbox = Toolbox(Bench(tmp_path).context, [tool(meeting.run), tool(meeting.run, "change", read_only=False)])
-    calls = [ToolCall(id=name, name=name, arguments="{}") for name in ("probe", "change", "probe")]
-    results = await toolbox.call_all(calls)
-    assert [result.content for result in results] == ["result 0", "result 1", "result 2"]
-    assert meeting.most == 1
 
 
 async def test_real_calls_of_one_step(tmp_path: Path) -> None:
@@ -248,14 +202,12 @@ async def test_real_calls_of_one_step(tmp_path: Path) -> None:
     def call(name: str, **arguments: Any) -> ToolCall:
         return ToolCall(id=name, name=name, arguments=orjson.dumps(arguments).decode())
 
-    results = await bench.toolbox.call_all(
-        [
-            call("read", file_path="a"),
-            call("edit", file_path="a", old_string="old", new_string="new"),
-            call("bash", command="cat a"),
-            call("nonsense"),
-        ]
+    calls = (
+        call("read", file_path="a"),
+        call("edit", file_path="a", old_string="old", new_string="new"),
+        call("bash", command="cat a"),
+        call("nonsense"),
     )
+    results = [await bench.toolbox.call(one) for one in calls]
     assert [result.is_error for result in results] == [False, False, False, True]
     assert "new" in results[2].content
-    assert await bench.toolbox.call_all([]) == []
