@@ -91,21 +91,23 @@ class Line:
 
     async def _read(self) -> None:
         while True:
+            refused: ResponseError | None = None
             try:
                 reply = await self._connection.read_response()
             except ResponseError as error:
-                future, _ = self._waiting.popleft()
-                if not future.done():
-                    future.set_exception(error)
-                continue
+                refused = error
             except (RedisError, OSError) as error:
                 self._fail(error)
                 return
             if not self._waiting:
-                self._fail(ConnectionError("a reply that nobody asked for"))
+                self._fail(refused or ConnectionError("a reply that nobody asked for"))
                 return
             future, _ = self._waiting.popleft()
-            if not future.done():
+            if future.done():  # its caller was cancelled
+                continue
+            if refused is not None:
+                future.set_exception(refused)
+            else:
                 future.set_result(reply)
 
     def _look(self) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from lossy_relay import lossy_relay
 from store_samples import DONE, SWARM, event, opened, record, until
 from valkey_server import ValkeyServer
 
@@ -114,6 +115,19 @@ async def test_a_frozen_server_loses_nothing(store: Store, own_valkey: ValkeySer
             yield
 
     await under(store, frozen())
+
+
+async def test_lost_replies_over_tcp_lose_and_double_nothing(own_valkey: ValkeyServer) -> None:
+    async with lossy_relay(own_valkey.socket, loss=0.05) as (relay, port):
+        gate = Gate.open(f"redis://:{own_valkey.password}@127.0.0.1:{port}/3", retry_seconds=30)
+        store = Store(gate)
+        await opened(store, *BRANCHES)
+        ends = await asyncio.gather(*(run_branch(store, branch_id, []) for branch_id in BRANCHES))
+        assert relay.lost >= 10
+        assert sum(ends) == 1
+        relay.loss = 0
+        await check_nothing_is_lost_or_doubled(store)
+        await gate.aclose()
 
 
 async def _line_fails(gate: Gate) -> None:

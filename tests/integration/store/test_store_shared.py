@@ -19,6 +19,10 @@ async def published(store: Store, *names: str) -> None:
         await store.shared.publish(SWARM, name, name.partition("/")[0], {"of": name}, ["all", name])
 
 
+async def subscribed(store: Store) -> bool:
+    return bool((await store.gate.call("PUBSUB", "NUMSUB", keys.SHARED_CHANNEL % SWARM))[1])
+
+
 async def test_a_result_comes_back_as_it_was_published(store: Store) -> None:
     await published(store)
     value = {
@@ -90,7 +94,9 @@ async def test_an_expired_result_is_gone(store: Store) -> None:
 async def test_waiting_ends_with_the_publication(store: Store) -> None:
     await published(store)
     waiting = [asyncio.create_task(store.shared.wait_for(SWARM, f"key{n % 2}", 30)) for n in range(50)]
-    await asyncio.sleep(0)
+    await until(lambda: subscribed(store))
+    for _ in range(20):  # the first ring, for the subscription itself, has been answered by then
+        await store.gate.call("PING")
     for n in range(2):
         await store.shared.publish(SWARM, f"key{n}", "a", n)
     found = await asyncio.wait_for(asyncio.gather(*waiting), 3)  # well below the recheck: the doorbell rang
@@ -115,11 +121,7 @@ async def test_new_results_are_told_by_pattern(store: Store) -> None:
             seen.put_nowait(found.key)
 
     subscribing = asyncio.create_task(subscribe())
-
-    async def subscribed() -> bool:
-        return bool((await store.gate.call("PUBSUB", "NUMSUB", keys.SHARED_CHANNEL % SWARM))[1])
-
-    await until(subscribed)
+    await until(lambda: subscribed(store))
     names = [f"api/{n}" for n in range(150)]
     for name in ("other", *names):
         await store.shared.publish(SWARM, name, "a", 1)
@@ -129,7 +131,7 @@ async def test_new_results_are_told_by_pattern(store: Store) -> None:
     assert seen.empty()
 
     async def hung_up() -> bool:
-        return not (await store.gate.call("PUBSUB", "NUMSUB", keys.SHARED_CHANNEL % SWARM))[1]
+        return not await subscribed(store)
 
     await until(hung_up)
 
