@@ -51,6 +51,9 @@ async def _collect(directory: Path, record: SwarmRecord | None, settings: Settin
         if age < ORPHAN_SECONDS:
             return []
         if not dry_run:
+            orphan = await SwarmRepository.found(settings.state_dir, directory.name)
+            if orphan is not None:
+                await orphan.remove()  # commits that only it holds go to the user's repository first
             await run_blocking(shutil.rmtree, directory, ignore_errors=True)
         return [f"{directory}: no record of this swarm"]
     if not record.state.final:

@@ -21,6 +21,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import orjson
+
 from swarmq.errors import UsageError
 from swarmq.workspace.commit_object import CommitObject
 from swarmq.workspace.git import GitAt, quoted
@@ -39,6 +41,10 @@ _SWARM_ID = re.compile(r"[0-9a-z]{1,40}")
 _BRANCH_ID = re.compile(r"[0-9a-z](?:[0-9a-z-]|\.(?=[0-9]))*")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _KNOWN_COMMITS = 4096
+
+
+ORIGIN = "swarmq-origin"
+"""File of the clone that names its repository and base: records expire, and cleaning must still save commits."""
 
 
 class PrivateClone:
@@ -68,6 +74,16 @@ class PrivateClone:
         self.attributes: dict[str, dict[str, str]] = {}
         self.staged: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
+    @classmethod
+    def found(cls, state_dir: Path, swarm_id: str) -> PrivateClone | None:
+        """The clone of a swarm whose record is gone; None where there is none, or one that does not say whose it is."""
+        path = state_dir / "swarms" / swarm_id / "repo.git" / ORIGIN
+        try:
+            repo, base_commit = orjson.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return cls(state_dir, swarm_id, Path(repo), base_commit)
+
     def checkpoint_ref(self, branch_id: str) -> str:
         return f"refs/swarmq/{self.swarm_id}/{valid_branch(branch_id)}"
 
@@ -93,6 +109,7 @@ class PrivateClone:
         _write(making / "worktree-config", config_text(own + settings))
         _write(making / "worktree-refs", _packed_refs(user))
         _copy_info(user.common_dir, making)
+        _write(making / ORIGIN, orjson.dumps([str(self.repo), self.base_commit]))
         publish_directory(making, self.git_dir)
 
     def worktree_git_dir(self, git_dir: Path, head: str) -> None:

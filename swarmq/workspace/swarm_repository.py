@@ -32,6 +32,12 @@ class SwarmRepository:
     def __init__(self, state_dir: Path, swarm_id: str, repo: Path, base_commit: str) -> None:
         self._clone = PrivateClone(state_dir, swarm_id, repo, base_commit)
 
+    @classmethod
+    async def found(cls, state_dir: Path, swarm_id: str) -> SwarmRepository | None:
+        """That of a swarm whose record is gone; None where nothing tells whose it was."""
+        clone = await run_blocking(PrivateClone.found, state_dir, swarm_id)
+        return None if clone is None else cls(state_dir, swarm_id, clone.repo, clone.base_commit)
+
     async def _run(self, work: Callable[Concatenate[PrivateClone, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         def guarded() -> T:
             try:
