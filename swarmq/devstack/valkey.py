@@ -1,7 +1,8 @@
 """The Valkey server of the stack: where its program is, how it is set up, and three words of its protocol.
 
-``appendfsync everysec``: when the machine itself goes down, the last second of writes may be lost. A killed Valkey or
-supervisor loses nothing that was acknowledged, because the kernel already has it.
+``appendfsync everysec``: when the machine itself goes down, the last second or two of writes may be lost. A killed
+Valkey normally loses nothing, because the kernel has the writes; only while an fsync is slow (Valkey then postpones
+its write for up to 2 s) may the newest ones go with it. Leases and transcripts make that a repeated step, not a hang.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class BranchWork:
         events = [self._event(EventType.BRANCH_STARTED, **started)]
         if self.claim.took_over:
             await self.runtime.store.swarms.add(self.swarm_id, lost_leases=1)
-            events.insert(0, self._event(EventType.LEASE_LOST, worker=self.record.worker))
+            events.insert(0, self._event(EventType.LEASE_LOST, worker=self.claim.lost_worker))
         await self.runtime.store.events.emit(self.swarm_id, *events)
 
     def _event(self, type_: EventType, **data: object) -> Event:
