@@ -20,13 +20,15 @@ log = structlog.get_logger()
 
 
 async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
-    """Once per swarm, however often it is called; the producer's last message may be sent twice under one task id."""
+    """Once per swarm, however often it is called. A producer is told again only if we died while telling it."""
     store = runtime.store
     async with held_job(runtime, swarm_id, "finish_swarm") as held:
         if not held:
             return
         record = await store.swarms.load(swarm_id)
         ends_here = not record.state.final
+        if not ends_here and not await store.swarms.is_active(swarm_id):
+            return
         if ends_here:
             result = await _result(runtime, record)
             await store.swarms.finish(swarm_id, result)
@@ -34,6 +36,8 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
             record = await store.swarms.load(swarm_id)  # a producer may have joined meanwhile (idempotency key)
         for canvas in record.canvases:
             await runtime.dispatch.deliver(swarm_id, canvas)
+        if record.canvases:
+            await store.swarms.delivered(swarm_id)
         if ends_here:
             await _clean(runtime, record)
 

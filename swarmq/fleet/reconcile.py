@@ -68,10 +68,11 @@ async def _reconcile_swarm(runtime: Runtime, record: SwarmRecord) -> int:
             return 0
         await dispatch.plan(swarm_id)
         return 1
-    if record.state is SwarmState.FINISHING:
-        if await store.jobs.held(swarm_id, "finish_swarm"):
+    if record.state is SwarmState.FINISHING or record.state.final:  # final: its producers are still to be told
+        just_ended = record.finished_at + settings.queue_patience_seconds > now
+        if (record.state.final and just_ended) or await store.jobs.held(swarm_id, "finish_swarm"):
             return 0
-        await dispatch.finish_swarm(swarm_id, calls_model=record.spec.options.synthesize)
+        await dispatch.finish_swarm(swarm_id, calls_model=record.spec.options.synthesize and not record.state.final)
         return 1
     if record.state is not SwarmState.RUNNING:
         return 0

@@ -55,7 +55,13 @@ TRANSCRIPT = _swarm("transcript:%s", "list", "record: one Entry per message")
 ONCE = Key("swarmq:{%s}:once:%s", "string", "swarm", "1 hour", "any: call ids of writes that must not be repeated")
 
 ALL_SWARMS = Key("swarmq:swarms", "zset", "fleet", "entries of expired swarms leave when they are met", "swarm_create")
-ACTIVE = Key("swarmq:active", "set", "fleet", "an entry until its swarm ends", "swarm_create, swarm_finish")
+ACTIVE = Key(
+    "swarmq:active",
+    "set",
+    "fleet",
+    "an entry until its swarm has ended and its producers were told",
+    "swarm_create, swarm_finish, delivered",
+)
 TASK = Key("swarmq:task:%s", "string", "fleet", KEPT, "swarm_create, swarm_canvas: Celery task id -> swarm")
 IDEMPOTENCY = Key("swarmq:idempotency:%s", "string", "fleet", KEPT, "swarm_create: idempotency key -> swarm")
 FLEET_EVENTS = Key("swarmq:events", "stream", "fleet", "for good, at most about 10,000", "swarm_create, swarm_finish")

@@ -151,13 +151,21 @@ class Swarms:
         arguments = (result.state, dump(result), result.branch or "", finished, *_sweep())
         return bool(await self._gate.script("swarm_finish", names, arguments))
 
+    async def delivered(self, swarm_id: str) -> None:
+        """All producers of an ended swarm have been sent its value."""
+        await self._gate.call("SREM", keys.ACTIVE(), swarm_id)
+
+    async def is_active(self, swarm_id: str) -> bool:
+        """Whether it has not ended, or has producers that are still to be told."""
+        return bool(await self._gate.call("SISMEMBER", keys.ACTIVE(), swarm_id))
+
     async def delete(self, swarm_id: str) -> None:
         """Remove all that is recorded of a swarm. Its workers, where there are any, lose their leases."""
         names = (keys.SWARM(swarm_id), keys.ACTIVE(), keys.ALL_SWARMS())
         await self._gate.script("swarm_delete", names, _sweep())
 
     async def active(self) -> Sequence[str]:
-        """Ids of the swarms that have not ended."""
+        """Ids of the swarms that have not ended, or whose producers are still to be told."""
         return sorted(raw.decode() for raw in await self._gate.call("SMEMBERS", keys.ACTIVE()))
 
     async def counters(self, swarm_id: str) -> dict[str, float]:

@@ -9,7 +9,8 @@ if swarm.final then return redis.call('HGET', SWARM, 'result') == ARGV[2] and 1 
 local expire_at = math.ceil(NOW + tonumber(redis.call('HGET', SWARM, 'keep_seconds')))
 redis.call('HSET', SWARM, 'state', ARGV[1], 'result', ARGV[2], 'branch', ARGV[3],
   'finished_at', stamp(NOW), 'expire_at', expire_at)
-redis.call('SREM', KEYS[2], ID)
+-- With producers to tell it stays in the set until they are told, so that reconcile sees to it.
+if redis.call('HLEN', BASE .. 'canvases') == 0 then redis.call('SREM', KEYS[2], ID) end
 emit(swarm, ARGV[4])
 redis.call('XADD', KEYS[3], 'MAXLEN', '~', FLEET_EVENTS_KEPT, '*', 'e', ARGV[4])
 each_key(5, function(key) redis.call('EXPIREAT', key, expire_at) end)

@@ -214,6 +214,20 @@ async def test_a_producer_that_joins_while_the_swarm_ends_gets_its_value(
     assert delivered == {"first", "second"}
 
 
+async def test_a_producer_is_told_once_and_again_only_after_a_death_in_between(runtime: Runtime) -> None:
+    submission = Submission("look", None, None, READER.model_dump(mode="json"), {})
+    await accept(runtime, submission, canvas("once"))
+    swarm_id = (await runtime.store.swarms.active())[0]
+    await runtime.store.swarms.set_error(swarm_id, "planning failed: no model")
+    await finish_swarm(runtime, swarm_id)
+    await finish_swarm(runtime, swarm_id)
+    assert sent(runtime).names().count("deliver") == 1
+    assert await runtime.store.swarms.active() == []
+    await runtime.store.gate.call("SADD", "swarmq:active", swarm_id)  # died after the end, before they were told
+    await finish_swarm(runtime, swarm_id)
+    assert sent(runtime).names().count("deliver") == 2
+
+
 async def test_a_second_delivery_of_a_producers_message_is_not_checked_again(runtime: Runtime) -> None:
     submission = Submission("look", None, None, READER.model_dump(mode="json"), {})
     await accept(runtime, submission, canvas("once"))
