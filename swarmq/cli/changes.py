@@ -9,7 +9,7 @@ import typer
 from swarmq.cli.exits import ExitCode
 from swarmq.cli.lazy import command_app
 from swarmq.cli.render import emit_json, note, write
-from swarmq.cli.session import AsJson, SomeBranch, SwarmId, connected, end, find_branch, wait_for
+from swarmq.cli.session import AsJson, SomeBranch, SwarmId, connected, end, find_branch, submitted, wait_for
 
 app = command_app()
 
@@ -53,11 +53,13 @@ def retry(
         raise UsageError(f"say what to retry: swarmq retry {swarm_id} --failed")
     new_id = ""
 
-    async def go() -> ExitCode:
+    def learn(its_id: str) -> None:
         nonlocal new_id
+        new_id = its_id
+
+    async def go() -> ExitCode:
         async with connected() as client:
-            handle = await (await client.get(swarm_id)).retry_failed()
-            new_id = handle.id
+            handle = await submitted((await client.get(swarm_id)).retry_failed(), learn)
             if detach:
                 emit_json({"id": new_id}) if as_json else write(new_id)
                 return ExitCode.OK

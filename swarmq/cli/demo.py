@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from swarmq.cli.exits import ExitCode, of_result
 from swarmq.cli.lazy import command_app
 from swarmq.cli.render import emit_json, note, write
-from swarmq.cli.session import AsJson, connected, end, wait_for
+from swarmq.cli.session import AsJson, connected, end, submitted, wait_for
 
 if TYPE_CHECKING:
     from swarmq.demo.repository import SuiteRun
@@ -38,15 +39,25 @@ def demo(
 ) -> None:
     """Fix a small sample repository with a scripted model."""
     from swarmq.cli.follow import come_back
+    from swarmq.cli.preflight import check_places
     from swarmq.demo.repository import prepare, run_suite
+    from swarmq.errors import SwarmqError
+    from swarmq.settings import load_settings
+    from swarmq.workspace.git import require_git
 
+    require_git()
+    wait_for(check_places(load_settings()))
     repo = prepare((directory or Path(tempfile.mkdtemp(prefix="swarmq-demo-"))).resolve())
     before = run_suite(repo)
     note(f"{INTRODUCTION}\n\nrepository: {repo}\nits suite before: {before}\n")
     started: list[str] = []
     try:
         result = wait_for(_run(repo, started))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SwarmqError) as error:
+        if directory is None and not started:
+            shutil.rmtree(repo, ignore_errors=True)
+        if isinstance(error, SwarmqError):
+            raise
         note(come_back(started[0]) if started else "\ninterrupted; no swarm was started")
         end(ExitCode.INTERRUPTED)
         return
@@ -64,8 +75,7 @@ async def _run(repo: Path, started: list[str]) -> SwarmResult:
     from swarmq.demo.repository import MODEL, TASK
 
     async with connected() as client:
-        handle = await client.submit(TASK, repo=repo, model=MODEL, cache="bypass")
-        started.append(handle.id)
+        handle = await submitted(client.submit(TASK, repo=repo, model=MODEL, cache="bypass"), started.append)
         return await follow(handle)
 
 

@@ -78,6 +78,8 @@ async def check(request: Request, *, runs: bool = True) -> Checked:
     plan = None if request.plan_file is None else read_plan(request.plan_file, options.max_subtasks)
     spec = await _spec(request, plan, given)
     model = options.model or settings.model
+    if plan is not None and not runs:  # it is only shown: no model is called
+        return Checked(settings, spec, given, model or "", can_plan_here=True)
     if model is None:
         raise UsageError("no model is named: use --model openai:NAME or --model anthropic:NAME, or set SWARMQ_MODEL")
     if options.model is None:
@@ -85,7 +87,7 @@ async def check(request: Request, *, runs: bool = True) -> Checked:
     planner = options.planner_model or given["model"]
     can_plan_here = await _check_models(settings, {given["model"], planner}, must=not runs or settings.broker() is None)
     if runs:
-        await _check_places(settings)
+        await check_places(settings)
     return Checked(settings, spec, given, planner, can_plan_here)
 
 
@@ -160,7 +162,7 @@ async def check_endpoint(settings: Settings, model: str) -> None:
     writer.close()
 
 
-async def _check_places(settings: Settings) -> None:
+async def check_places(settings: Settings) -> None:
     """Redis where one is named, and the state directory. Last, because the directory is made."""
     from swarmq.store.connection import check as check_redis
 

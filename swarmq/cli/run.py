@@ -12,7 +12,7 @@ from swarmq.cli import options as flags
 from swarmq.cli.exits import ExitCode
 from swarmq.cli.lazy import command_app
 from swarmq.cli.render import count, emit_json, may_ask, note, write
-from swarmq.cli.session import AsJson, connected, end, wait_for
+from swarmq.cli.session import AsJson, connected, end, submitted, wait_for
 
 if TYPE_CHECKING:
     from swarmq.cli.preflight import Checked
@@ -30,6 +30,9 @@ class Run:
     as_json: bool
     events: bool
     swarm_id: str = ""
+
+    def learn(self, swarm_id: str) -> None:
+        self.swarm_id = swarm_id
 
 
 @app.command(epilog="Times are in seconds. In square brackets: the default.")
@@ -133,8 +136,8 @@ async def submit_and_follow(checked: Checked, plan: Plan | None, asked: Run) -> 
 
     async with connected(checked.settings) as client:
         spec = checked.spec
-        handle = await client.submit(spec.task, repo=spec.repo, plan=plan, **checked.options)
-        asked.swarm_id = handle.id
+        submission = client.submit(spec.task, repo=spec.repo, plan=plan, **checked.options)
+        handle = await submitted(submission, asked.learn)
         if asked.detach:
             note(f"follow it: swarmq watch {handle.id}")
             emit_json({"id": handle.id}) if asked.as_json else write(handle.id)

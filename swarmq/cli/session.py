@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -57,6 +57,20 @@ async def open_client(settings: Settings) -> AsyncIterator[AsyncClient]:
         await check(url)
     async with AsyncClient(settings=settings) as client:
         yield client
+
+
+async def submitted(
+    submission: Coroutine[Any, Any, AsyncSwarmHandle], learn: Callable[[str], None]
+) -> AsyncSwarmHandle:
+    """Submit, and let ``learn`` have the id. Ctrl-C waits for it: a swarm that is recorded must not be denied."""
+    task = asyncio.ensure_future(submission)
+    try:
+        handle = await asyncio.shield(task)
+    except asyncio.CancelledError:
+        learn((await task).id)
+        raise
+    learn(handle.id)
+    return handle
 
 
 def quiet_logs(settings: Settings) -> None:

@@ -34,9 +34,13 @@ class SuiteRun:
 
 
 def prepare(path: Path) -> Path:
-    """Make the repository in a new or empty directory, with one commit. UsageError where something is there."""
-    if path.exists() and any(path.iterdir()):
-        raise UsageError(f"{path} is not empty: name a new directory with --path")
+    """Make the repository in a new or empty directory, with one commit. UsageError where that cannot be done."""
+    try:
+        if path.exists() and any(path.iterdir()):
+            raise UsageError(f"{path} is not empty: name a new directory with --directory")
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; name a new directory with --directory") from None
     shutil.copytree(SAMPLE, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     for command in (
         ("init", "--quiet", "--initial-branch=main"),

@@ -41,7 +41,8 @@ def parse_address(url: str) -> Address:
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "localhost"
         shown = f"{parts.scheme}://{host}:{port or 6379}/{database}"
         return Address(f"{parts.scheme}://{parts.netloc or host}/{database}{options}", shown)
-    raise UsageError(f"redis_url has the unknown form {parts.scheme!r}; it looks like {_FORMS}")
+    what = f"the unknown form {parts.scheme!r}" if parts.scheme else "no '://'"
+    raise UsageError(f"redis_url has {what}; it looks like {_FORMS}")
 
 
 def _number(database: str) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,6 +173,9 @@ class FakeHandle:
 
     async def retry_failed(self) -> FakeHandle:
         self.client.calls.append(("retry",))
+        if self.client.interrupt_submit:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0.05)
         return FakeHandle(self.client, "n3w0000000")
 
     async def events(self, after: str = "0") -> AsyncIterator[Event]:
@@ -218,6 +224,7 @@ class FakeClient:
     workers_alive: Sequence[dict[str, Any]] = ()
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     interrupt: bool = False
+    interrupt_submit: bool = False
     server_time: float = 0.0
 
     @property
@@ -236,6 +243,9 @@ class FakeClient:
         self.calls.append(("submit", task, options))
         if options.get("idempotency_key") == "refuse":
             raise UsageError("refused")
+        if self.interrupt_submit:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0.05)
         return FakeHandle(self)
 
     async def workers(self) -> Sequence[dict[str, Any]]:

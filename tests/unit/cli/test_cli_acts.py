@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tempfile
 from pathlib import Path
 
 import orjson
@@ -11,6 +12,7 @@ import pytest
 from cli_fakes import SWARM, Cli, branch, record, result
 
 from swarmq.cli.conversation import CUT_LINES
+from swarmq.errors import EnvironmentFault
 from swarmq.models.messages import FinishReason, Message, Role, Text, Thinking, ToolCall, ToolResult, Usage, user
 from swarmq.models.swarm import SwarmState
 from swarmq.models.transcript import Entry
@@ -203,3 +205,37 @@ def test_ctrl_c_leaves_the_demo_running(cli: Cli) -> None:
     done = cli.run("demo", "--directory", "sample")
     assert done.code == 130
     assert f"swarmq watch {SWARM}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("command", "swarm"), [(("demo", "--directory", "sample"), SWARM), (("retry", "--failed"), "n3w0000000")]
+)
+def test_ctrl_c_while_submitting_does_not_deny_the_swarm(cli: Cli, command: tuple[str, ...], swarm: str) -> None:
+    cli.client.interrupt_submit = True
+    done = cli.run(*command)
+    assert done.code == 130
+    assert f"swarmq cancel {swarm}" in done.err
+
+
+def test_a_demo_that_cannot_run_leaves_nothing_behind(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(cli.directory))
+    monkeypatch.setattr(cli.client, "submit", refuse)
+    assert cli.run("demo").code == 5
+    assert list(cli.directory.iterdir()) == []
+    monkeypatch.setenv("SWARMQ_STATE_DIR", "/proc/state")
+    done = cli.run("demo")
+    assert (done.code, done.err.count("\n")) == (5, 1)
+    assert list(cli.directory.iterdir()) == []
+
+
+async def refuse(*_: object, **__: object) -> None:
+    raise EnvironmentFault("the stack does not start")
+
+
+def test_a_demo_needs_a_new_directory(cli: Cli) -> None:
+    (cli.directory / "full").mkdir()
+    (cli.directory / "full" / "file").write_text("")
+    for directory in ("full", "full/file", "/proc/sample"):
+        done = cli.run("demo", "--directory", directory)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert "name a new directory with --directory" in done.err

@@ -108,6 +108,14 @@ def test_bad_input(cli: Cli, repo: Path, arguments: tuple[str, ...], code: int, 
     assert not (repo.parent / "run").exists()
 
 
+def test_looking_at_a_plan_file_needs_no_model(cli: Cli, repo: Path) -> None:
+    plan = repo.parent / "plan.json"
+    plan.write_text('{"subtasks": [{"name": "Look", "instruction": "Look around"}]}')
+    done = cli.run("plan", "--plan", str(plan))
+    assert done.code == 0, done.err
+    assert "Look around" in done.out
+
+
 def test_no_model_at_all(cli: Cli, repo: Path) -> None:
     done = cli.run("run", "t")
     assert done.code == 2

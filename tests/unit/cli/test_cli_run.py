@@ -184,6 +184,13 @@ def test_ctrl_c_while_following_detaches(cli: Cli, requests: list[Request]) -> N
     assert f"swarmq cancel {SWARM}" in done.err
 
 
+def test_ctrl_c_while_submitting_does_not_deny_the_swarm(cli: Cli, requests: list[Request]) -> None:
+    cli.client.interrupt_submit = True
+    done = cli.run("run", "x")
+    assert done.code == 130
+    assert f"swarmq cancel {SWARM}" in done.err
+
+
 def test_a_redis_that_goes_away_does_not_take_the_id_along(
     cli: Cli, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
