@@ -120,7 +120,8 @@ class Stack:
         if supervisor is not None:
             if not force and (active := self._count_active()):
                 raise UsageError(
-                    f"{active} unfinished swarm(s) would stop; with --force they do, and go on at the next start"
+                    f"{active} unfinished swarm{'' if active == 1 else 's'} would stop: end what is not wanted with"
+                    " swarmq cancel ID, or use --force: they stop now and go on at the next start"
                 )
             supervisor.terminate()
         self._wait_stopped(record)

@@ -259,7 +259,7 @@ def test_texts_of_several_lines_are_blocks() -> None:
          PlanError, "cycle: a -> b -> a"),
         ("subtasks: [{name: a, instruction: x, color: red}]", PlanError, "color: no such field"),
         ("subtasks: [{name: a}]", PlanError, "instruction"),
-        ("subtasks: []", PlanError, "subtasks"),
+        ("subtasks: []", PlanError, "subtasks: must not be empty"),
         ("just text", PlanError, "an object with a list 'subtasks'"),
         ("a: [\nb: }", UsageError, "line 2"),
         ("\x00", UsageError, "plan file"),
