@@ -178,7 +178,8 @@ class AsyncClient:
         context: str = "",
         **options: Any,
     ) -> AsyncSwarmHandle:
-        """Record the swarm and have it planned. All that is wrong with the request is raised here, nothing started."""
+        """Record the swarm and have it planned. What is wrong with task, options, plan or repository is raised here,
+        and nothing is started; models and their keys are the workers' to check, before the first model call."""
         if isinstance(task, Plan):
             plan, task = task, "; ".join(subtask.name for subtask in task.subtasks)
         task_id = str(uuid.uuid4())

@@ -6,6 +6,7 @@ The file must not depend on Redis: an outage of Redis is no reason to restart wo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import socket
@@ -24,6 +25,7 @@ from swarmq.settings import Settings
 from swarmq.store.store import Store
 
 log = structlog.get_logger()
+WITHDRAW_SECONDS = 1.0
 
 
 def describe_worker(
@@ -64,3 +66,6 @@ async def announce(store: Store, settings: Settings, describe: Callable[[], dict
             await asyncio.sleep(settings.heartbeat_seconds)
     finally:
         path.unlink(missing_ok=True)
+        with contextlib.suppress(StoreError, TimeoutError):  # Redis may have gone first; the record then expires
+            async with asyncio.timeout(WITHDRAW_SECONDS):
+                await store.workers.withdraw(str(describe()["name"]))

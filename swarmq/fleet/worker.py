@@ -22,6 +22,9 @@ from swarmq.settings import Settings, load_settings
 from swarmq.workspace.blocking import configure as configure_blocking
 
 GC_THRESHOLDS = (20_000, 20, 50)
+SWITCH_SECONDS = 0.0005
+"""Celery's own threads take messages and ack them in many short turns; with the default of 5 ms each of these turns
+waits that long behind a busy event loop (benchmarks/agents.py shows it in the wall time)."""
 PR_SET_DUMPABLE = 4
 """From linux/prctl.h: a process that is not dumpable keeps its /proc/PID/environ from others of its user."""
 
@@ -70,6 +73,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
 
     def ready(sender: Any, **_: Any) -> None:
         settle_memory()
+        sys.setswitchinterval(SWITCH_SECONDS)
         start_presence(app, settings, sender, list(queues), started_at)
 
     logging.getLogger("celery.backends.redis").addFilter(_is_news)
@@ -125,7 +129,8 @@ def start_presence(app: Any, settings: Settings, consumer: Any, queues: list[str
         runtime = await app.runtimes.get(consumer.hostname)
         await announce(runtime.store, settings, describe)
 
-    asyncio.run_coroutine_threadsafe(go(), background.loop)
+    if not background.loop.is_closed():  # told to stop at the moment of being ready
+        asyncio.run_coroutine_threadsafe(go(), background.loop)
 
 
 def run_beat() -> None:

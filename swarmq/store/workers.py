@@ -24,6 +24,10 @@ class Workers:
             [("SET", keys.WORKER(name), dump_value(dict(about)), "PX", life), ("SADD", keys.WORKERS(), name)]
         )
 
+    async def withdraw(self, name: str) -> None:
+        """It has gone of its own accord."""
+        await self._gate.batch([("DEL", keys.WORKER(name)), ("SREM", keys.WORKERS(), name)])
+
     async def list(self) -> Sequence[dict[str, Any]]:
         """Those that are there, by name."""
         names = sorted(raw.decode() for raw in await self._gate.call("SMEMBERS", keys.WORKERS()))
