@@ -239,8 +239,10 @@ def test_the_same_idempotency_key_gives_the_same_swarm(fleet: FleetStack, client
 def test_research_needs_no_repository(fleet: FleetStack, client: Client) -> None:
     plan = Plan(subtasks=(Subtask(name="Think", instruction="Change nothing", kind="read"),))
     result = client.submit(plan, synthesize=True, cache="bypass").result(TIMEOUT)
-    assert result.success
+    assert result.success, result.error
     assert result.branch is None
+    assert result.answer == "The synthesis of all results."
+    assert result.compact()["report"] == result.answer
     with pytest.raises(OptionError, match="repository"):
         client.submit(Plan(subtasks=(ALPHA,)))
 
