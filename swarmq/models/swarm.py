@@ -99,6 +99,15 @@ class SubtaskResult(Record):
         return self.status is SubtaskStatus.SUCCEEDED
 
 
+class Artifact(Record):
+    """What a subtask added to the result branch. Its patch is ``handle.diff(branch_id)``."""
+
+    subtask_id: str
+    branch_id: str
+    commit: str
+    files: tuple[str, ...]
+
+
 class StageStats(Record):
     stage: int
     subagents: int
@@ -142,6 +151,18 @@ class SwarmResult(Record):
     @property
     def success(self) -> bool:
         return self.state is SwarmState.SUCCEEDED
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """What was merged, in plan order; the whole patch is ``handle.diff()``."""
+        merged = ((subtask, subtask.merge) for subtask in self.subtasks if subtask.branch_id is not None)
+        return tuple(
+            Artifact(
+                subtask_id=subtask.subtask_id, branch_id=subtask.branch_id or "", commit=merge.commit, files=merge.files
+            )
+            for subtask, merge in merged
+            if merge is not None and merge.status == "merged" and merge.commit is not None
+        )
 
     def compact(self) -> dict[str, Any]:
         """The value that a producer's canvas gets: small; the rest is read through the client."""

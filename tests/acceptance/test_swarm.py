@@ -44,6 +44,14 @@ def test_a_planned_task_becomes_a_merged_branch(fleet: FleetStack, client: Clien
     assert not list(Path(repo).rglob("hooked"))
     assert git(repo, "for-each-ref", "--format=%(refname)", "refs/swarmq").split() == [f"refs/swarmq/{handle.id}/base"]
 
+    assert [(artifact.subtask_id, artifact.files) for artifact in result.artifacts] == [
+        ("alpha", ("alpha.txt",)),
+        ("beta", ("beta.txt",)),
+        ("gamma", ("gamma.txt",)),
+    ]
+    assert result.artifacts[-1].commit == result.commit
+    assert "+beta" in handle.diff(result.artifacts[1].branch_id)
+
     stats = result.stats
     assert [stage.subagents for stage in stats.stages] == [2, 1]
     assert stats.total_steps == 6
