@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,10 +17,14 @@ from swarmq.fleet.build import build_app
 from swarmq.fleet.dispatch import Dispatcher
 from swarmq.fleet.ending import cancel_branch, cancel_swarm
 from swarmq.fleet.gc import collect_garbage
+from swarmq.fleet.pausing import pause_swarm, resume_swarm
+from swarmq.fleet.spending import require_price
 from swarmq.models.branch import BranchRecord
 from swarmq.models.events import Event, EventType
+from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Plan
 from swarmq.models.swarm import SwarmRecord, SwarmResult, SwarmSpec, SwarmState, SwarmStatus
+from swarmq.providers.registry import Models
 from swarmq.settings import Settings, load_settings
 from swarmq.store.connection import Gate
 from swarmq.store.shared import SharedResult
@@ -56,7 +60,7 @@ class AsyncSwarmHandle:
             raise NotFoundError(f"swarm {self.id} ended, but its result is gone (keep_days is over)")
         return result
 
-    def events(self, after: str = "0") -> AsyncIterator[Event]:
+    def events(self, after: str = "0") -> AsyncGenerator[Event, None]:
         """A live iterator from that event id on (exclusive); it ends with the swarm."""
         return self._client.store.events.follow(self.id, after)
 
@@ -66,6 +70,14 @@ class AsyncSwarmHandle:
         if branch is not None:
             return await cancel_branch(store, dispatch, self.id, branch, reason)
         return await cancel_swarm(store, dispatch, self.id, reason)
+
+    async def pause(self, reason: str = "paused by the user") -> bool:
+        """Start no new step; what runs is finished. False where the swarm had ended already."""
+        return await pause_swarm(self._client.store, self.id, reason)
+
+    async def resume(self) -> bool:
+        """Go on where a pause left it. False where the swarm had ended already."""
+        return await resume_swarm(self._client.store, self._client.dispatch, self.id)
 
     async def branches(self) -> list[BranchRecord]:
         return await self._client.store.branches.load_all(self.id)
@@ -187,7 +199,14 @@ class AsyncClient:
             task, context or None, str(repo) if repo else None, plan.model_dump(mode="json") if plan else None, options
         )
         spec = await checked_spec(submission, swarm_id_for(task_id), task_id)
+        self._check_cost_limit(spec.options)
         return await self._start(spec)
+
+    def _check_cost_limit(self, options: SwarmOptions) -> None:
+        """As far as this side knows the models; the workers check again. OptionError."""
+        named = {options.model or self.settings.model, options.planner_model} - {None}
+        known = [name for name in named if name and self.settings.endpoint(name.partition(":")[0]) is not None]
+        require_price(Models(self.settings), options, sorted(known))
 
     async def resubmit(self, record: SwarmRecord) -> AsyncSwarmHandle:
         """The same task and plan from the same commit, as a new swarm."""

@@ -30,6 +30,17 @@ from swarmq.models.options import describe
 PREFIX = "SWARMQ_"
 
 
+class PriceSettings(BaseModel):
+    """What a model costs, in USD per million tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_usd_per_mtok: float = Field(ge=0, description="Input tokens that no cache held.")
+    output_usd_per_mtok: float = Field(ge=0, description="Output tokens, thinking included.")
+    cached_usd_per_mtok: float | None = Field(None, ge=0, description="Input read from the provider's cache.")
+    cache_write_usd_per_mtok: float | None = Field(None, ge=0, description="Input written to the provider's cache.")
+
+
 class EndpointSettings(BaseModel):
     """A model server: ``[endpoints.NAME]`` in a file, ``SWARMQ_ENDPOINTS__NAME__BASE_URL`` as a variable."""
 
@@ -41,6 +52,10 @@ class EndpointSettings(BaseModel):
     context_window_tokens: int | None = Field(None, gt=1000, description="Window of the endpoint's models.")
     max_tokens_parameter: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     headers: dict[str, str] = Field(default_factory=dict, description="Sent with each request; not for secrets.")
+    prices: dict[str, PriceSettings] = Field(
+        default_factory=dict,
+        description="By model, or * for any; they win over the list that swarmq brings along.",
+    )
 
 
 BUILT_IN_ENDPOINTS = {

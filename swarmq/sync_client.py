@@ -41,6 +41,8 @@ class SwarmHandle:
     status = _synced(AsyncSwarmHandle.status)
     result = _synced(AsyncSwarmHandle.result)
     cancel = _synced(AsyncSwarmHandle.cancel)
+    pause = _synced(AsyncSwarmHandle.pause)
+    resume = _synced(AsyncSwarmHandle.resume)
     branches = _synced(AsyncSwarmHandle.branches)
     transcript = _synced(AsyncSwarmHandle.transcript)
     shared = _synced(AsyncSwarmHandle.shared)
@@ -58,8 +60,12 @@ class SwarmHandle:
         async def following() -> Event | None:
             return await anext(events, None)
 
-        while (event := self._background.run(following())) is not None:
-            yield event
+        try:
+            while (event := self._background.run(following())) is not None:
+                yield event
+        finally:
+            if not self._background.loop.is_closed():
+                self._background.run(events.aclose())
 
 
 class Client:

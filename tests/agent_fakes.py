@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -165,6 +165,7 @@ class FakeToolbox:
 class Verdict:
     limit: str | None = None
     cancel_reason: str | None = None
+    hold: Literal["paused", "budget"] | None = None
 
 
 @dataclass
@@ -174,7 +175,11 @@ class Write:
     steps: int
     tool_calls: int
     usage: Usage
-    reserve_step: bool
+    expected: Usage | None
+
+    @property
+    def reserves(self) -> bool:
+        return self.expected is not None
 
 
 class Crash(Exception):
@@ -206,12 +211,12 @@ class FakeJournal:
         steps: int,
         tool_calls: int,
         usage: Usage,
-        reserve_step: bool,
+        expected: Usage | None,
     ) -> Verdict:
         if self.crash_after is not None and len(self.writes) >= self.crash_after:
             raise Crash
         self.log.append(f"record {', '.join(entry.message.role for entry in entries)}")
-        self.writes.append(Write(list(entries), list(events), steps, tool_calls, usage, reserve_step))
+        self.writes.append(Write(list(entries), list(events), steps, tool_calls, usage, expected))
         return self.verdicts.get(len(self.writes), Verdict())
 
 

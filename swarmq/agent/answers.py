@@ -50,6 +50,8 @@ class Progress:
     steps: int = 0
     tool_calls: int = 0
     usage: Usage = field(default_factory=Usage)
+    last_usage: Usage = field(default_factory=Usage)
+    """Of the last answer."""
     spent_seconds: float = 0.0
     cuts: int = 0
     """Answers in a row that the output limit ended."""
@@ -66,7 +68,8 @@ class Progress:
 
     def _saw_answer(self, entry: Entry) -> None:
         self.steps += 1
-        self.usage += entry.usage or Usage()
+        self.last_usage = entry.usage or Usage()
+        self.usage += self.last_usage
         text, answer = entry.message.text, classify(entry.message, entry.finish)
         if answer is Answer.EMPTY:
             self.empties += 1

@@ -29,6 +29,10 @@ class Assignment:
     resume_note: Message | None = None
 
 
+class Parked(Exception):
+    """The swarm is paused: all that was done is recorded, and the branch goes on when the swarm is resumed."""
+
+
 @dataclass(frozen=True)
 class LoopResult:
     """How the run ended. ``events`` are those that no record took along; they belong to the branch's end."""

@@ -12,7 +12,8 @@ from swarmq.agent.assignment import Assignment, Fault, LoopResult
 from swarmq.agent.context import Context
 from swarmq.agent.model_call import Patience, complete
 from swarmq.agent.narration import Narrator
-from swarmq.agent.ports import Checkpoint, Journal, Toolbox
+from swarmq.agent.ports import Checkpoint, Journal, Recorded, Toolbox
+from swarmq.agent.room import expected_usage, wait_for_room
 from swarmq.agent.timing import Clock, Deadlines
 from swarmq.errors import ModelError
 from swarmq.models.branch import Exit
@@ -51,8 +52,9 @@ async def run_agent(
 ) -> LoopResult:
     """Run to one of the named exits.
 
-    Cancelling passes through as CancelledError, with the connection closed: the caller knows whether it was a kill or
-    a hand-over. LeaseLost, StoreError and WorkspaceError of the ports pass through as well.
+    Raises Parked where the swarm is paused. Cancelling passes through as CancelledError, with the connection closed:
+    the caller knows whether it was a kill or a hand-over. LeaseLost, StoreError and WorkspaceError of the ports pass
+    through as well.
     """
     loop = _Loop(assignment, model, toolbox, journal, checkpoint, clock or Clock())
     try:
@@ -111,7 +113,7 @@ class _Loop:
         """Record the opening; or rebuild the conversation and settle what an earlier holder left open."""
         entries, opening = self.assignment.entries, self.assignment.opening
         if not entries:
-            await self._record(opening, reserve_step=True)
+            await self._record(opening, step_follows=True)
             return
         for message in (*opening, *(entry.message for entry in entries[len(opening) :])):
             if sendable(message):
@@ -121,7 +123,7 @@ class _Loop:
         if last.message.role is Role.ASSISTANT:
             await self._reply(last.message, classify(last.message, last.finish), lost=True)
         elif self.assignment.resume_note is not None:
-            await self._record([self.assignment.resume_note], reserve_step=False)  # it was with the last entry
+            await self._record([self.assignment.resume_note], step_follows=True)
 
     def _check_limits(self) -> None:
         most = self.options.max_steps_per_subagent
@@ -208,7 +210,7 @@ class _Loop:
             replies.append(self.assignment.resume_note)
         seconds = self.deadlines.working_seconds() - started
         more = self.progress.steps < self.options.max_steps_per_subagent
-        await self._record(replies, seconds=seconds, reserve_step=more)
+        await self._record(replies, seconds=seconds, step_follows=more)
         self.deadlines.stepped()
 
     async def _run_tools(self, calls: Sequence[ToolCall]) -> Message:
@@ -233,7 +235,7 @@ class _Loop:
         self.events.append(self.narrator.tool_call(call, result, self.clock.monotonic() - started))
         return result
 
-    async def _record(self, messages: Sequence[Message], *, seconds: float = 0.0, reserve_step: bool) -> None:
+    async def _record(self, messages: Sequence[Message], *, seconds: float = 0.0, step_follows: bool) -> None:
         """Messages that no model wrote. The seconds are those of the first one's work."""
         at, step = self.clock.unix(), self.progress.steps
         entries = [Entry(step=step, at=at, message=message, seconds=seconds) for message in messages[:1]]
@@ -241,7 +243,7 @@ class _Loop:
         before = self.progress.tool_calls
         for entry in entries:
             self.progress.saw(entry)
-        await self._write(entries, tool_calls=self.progress.tool_calls - before, reserve_step=reserve_step)
+        await self._write(entries, tool_calls=self.progress.tool_calls - before, step_follows=step_follows)
 
     async def _write(
         self,
@@ -250,16 +252,24 @@ class _Loop:
         steps: int = 0,
         tool_calls: int = 0,
         usage: Usage | None = None,
-        reserve_step: bool = False,
+        step_follows: bool = False,
     ) -> None:
         events, self.events = self.events, []
-        recorded = await self.journal.record(
-            entries, events, steps=steps, tool_calls=tool_calls, usage=usage or Usage(), reserve_step=reserve_step
-        )
         for entry in entries:
             if sendable(entry.message):
                 self.context.append(entry.message)
                 self.conversation.append(entry.message)
+        expected = None
+        if step_follows:
+            expected = expected_usage(self.context, self.progress.last_usage, self.options.max_output_tokens)
+
+        async def ask() -> Recorded:
+            return await self.journal.record((), (), steps=0, tool_calls=0, usage=Usage(), expected=expected)
+
+        recorded = await self.journal.record(
+            entries, events, steps=steps, tool_calls=tool_calls, usage=usage or Usage(), expected=expected
+        )
+        recorded = await wait_for_room(recorded, ask, self.clock, self.deadlines)
         if recorded.cancel_reason is not None:
             raise _Ended(Exit.CANCELLED, recorded.cancel_reason)
         if recorded.limit is not None:

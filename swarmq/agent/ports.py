@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from swarmq.models.events import Event
 from swarmq.models.messages import ToolCall, ToolResult, ToolSpec, Usage
@@ -21,13 +21,18 @@ class Toolbox(Protocol):
 
 
 class Recorded(Protocol):
-    """What the journal says back: the option whose limit was reached, and why the branch is to stop."""
+    """What the journal says back: the option whose limit was reached, why the branch is to stop, or has to wait."""
 
     @property
     def limit(self) -> str | None: ...
 
     @property
     def cancel_reason(self) -> str | None: ...
+
+    @property
+    def hold(self) -> Literal["paused", "budget"] | None:
+        """Why the step that was to be reserved was not: the swarm is paused, or calls in flight may use up the rest."""
+        ...
 
 
 class Journal(Protocol):
@@ -41,11 +46,12 @@ class Journal(Protocol):
         steps: int,
         tool_calls: int,
         usage: Usage,
-        reserve_step: bool,
+        expected: Usage | None,
     ) -> Recorded:
         """Append. ``steps``, ``tool_calls`` and ``usage`` are what these entries add to the counters.
 
-        ``reserve_step`` takes the next step from ``max_total_steps``. Raises LeaseLost where another holder writes.
+        ``expected`` is what the next step's call will use: it is taken from the swarm's budgets. None: none follows.
+        Raises LeaseLost where another holder writes.
         """
         ...
 

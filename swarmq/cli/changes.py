@@ -1,4 +1,4 @@
-"""``swarmq merge``, ``retry`` and ``cancel``."""
+"""``swarmq merge`` and ``retry``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from swarmq.cli.exits import ExitCode
 from swarmq.cli.lazy import command_app
 from swarmq.cli.render import emit_json, note, write
-from swarmq.cli.session import AsJson, SomeBranch, SwarmId, connected, end, find_branch, submitted, wait_for
+from swarmq.cli.session import AsJson, SwarmId, connected, end, submitted, wait_for
 
 app = command_app()
 
@@ -72,26 +72,3 @@ def retry(
     except KeyboardInterrupt:
         note(come_back(new_id) if new_id else "\ninterrupted; no swarm was started")
         end(ExitCode.INTERRUPTED)
-
-
-@app.command()
-def cancel(
-    swarm_id: SwarmId,
-    branch: SomeBranch = None,
-    reason: Annotated[str, typer.Option(help="Why; kept in the records.")] = "cancelled by the user",
-    as_json: AsJson = False,
-) -> None:
-    """Stop a swarm, or one branch of it."""
-
-    async def go() -> None:
-        async with connected() as client:
-            handle = await client.get(swarm_id)
-            name = (await find_branch(handle, branch)).spec.id if branch else None
-            cancelled = await handle.cancel(reason, name)
-        what = f"branch {name} of swarm {handle.id}" if name else f"swarm {handle.id}"
-        if as_json:
-            emit_json({"swarm": handle.id, "branch": name, "cancelled": cancelled})
-        else:
-            write(f"{what} is being cancelled" if cancelled else f"{what} had ended already")
-
-    wait_for(go())

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol, Self
 
 from swarmq.cli.exits import ExitCode, of_result
-from swarmq.cli.render import console, count, duration, emit_json, is_terminal, note, one_line, plain, write
+from swarmq.cli.render import console, count, duration, emit_json, is_terminal, note, one_line, plain, usd, write
 from swarmq.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def closing(result: SwarmResult) -> list[str]:
     lines = [
         f"swarm {result.id} {result.state} in {duration(stats.wall_seconds)}: {done} of"
         f" {count(len(result.subtasks), 'subtask')}, {count(stats.total_steps, 'step')}, {count(tokens, 'token')}"
+        + ("" if stats.cost_usd is None else f", {usd(stats.cost_usd)}")
     ]
     if result.error:
         lines.append(f"reason: {one_line(result.error, 500)}")

@@ -28,7 +28,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "result": Entry("swarms", "Print the report of an ended swarm."),
         "merge": Entry("changes", "Fast-forward a branch of yours to the result."),
         "retry": Entry("changes", "Run an ended swarm's plan again; what succeeded comes from the cache."),
-        "cancel": Entry("changes", "Stop a swarm, or one branch of it."),
+        "pause": Entry("control", "Start no new step of a swarm; what runs is finished."),
+        "resume": Entry("control", "Let a paused swarm go on."),
+        "cancel": Entry("control", "Stop a swarm, or one branch of it."),
         "demo": Entry("demo", "Fix a small sample repository with a scripted model."),
     },
     "Look": {

@@ -108,6 +108,8 @@ def _conflict(data: dict[str, Any]) -> str:
 _TEXTS: dict[EventType, Callable[[dict[str, Any]], str]] = {
     EventType.SWARM_STARTED: lambda data: f"started: {data.get('task', '')}",
     EventType.SWARM_PLANNED: _planned,
+    EventType.SWARM_PAUSED: lambda data: f"paused: {data.get('reason', '')}",
+    EventType.SWARM_RESUMED: lambda data: f"goes on after a pause of {duration(data.get('seconds') or 0)}",
     EventType.STAGE_STARTED: lambda data: (
         f"stage {data.get('stage')} started: {count(amount(data.get('branches')), 'branch')}"
     ),
@@ -126,6 +128,7 @@ _TEXTS: dict[EventType, Callable[[dict[str, Any]], str]] = {
     EventType.BRANCH_FINISHED: _finished,
     EventType.BRANCH_CACHED: lambda data: f"taken from the cache ({data.get('source', '')})",
     EventType.BRANCH_RESUMED: lambda data: f"resumed at step {data.get('step')}",
+    EventType.BRANCH_PARKED: lambda data: f"given back after {count(amount(data.get('step')), 'step')}: paused",
     EventType.LEASE_LOST: lambda data: f"lease of {data.get('worker', '?')} lost",
     EventType.MERGED: _merged,
     EventType.CONFLICT: _conflict,

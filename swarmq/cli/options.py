@@ -33,6 +33,11 @@ MaxSubtasks = Annotated[int | None, _flag("Most subtasks a plan may have. [100]"
 MaxSubagents = Annotated[int | None, _flag("Most branches of the swarm that run at once. [100]")]
 MaxStepsPerSubagent = Annotated[int | None, _flag("Most steps of one branch. [100]")]
 MaxTotalSteps = Annotated[int | None, _flag("Most steps of the whole swarm. [1500]")]
+MaxTokens = Annotated[int | None, _flag("Most tokens of the whole swarm, input and output, planning included.")]
+MaxCostUsd = Annotated[
+    float | None,
+    _flag("Most money of the whole swarm, in USD; default: 20 where the model's price is known.", metavar="USD"),
+]
 SubagentTimeout = Annotated[float | None, _flag("Most time one branch may run. [3600]", metavar="SECONDS")]
 StepTimeout = Annotated[float | None, _flag("Most time without a finished step. [600]", metavar="SECONDS")]
 ModelCallTimeout = Annotated[float | None, _flag("Most time of one model call. [120]", metavar="SECONDS")]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from swarmq.cli.render import ago, count, duration, one_line
+from swarmq.cli.render import ago, count, duration, one_line, usd
 from swarmq.models.branch import BranchRecord, BranchState
 from swarmq.models.swarm import MergeReport, SubtaskStatus, SwarmRecord
 
@@ -128,6 +128,8 @@ def swarm_pairs(record: SwarmRecord, now: float) -> list[tuple[str, str]]:
         values.append(("took", duration(record.finished_at - (record.started_at or spec.created_at))))
     elif record.plan is not None and record.stage >= 0:
         values.append(("stage", f"{record.stage + 1} of {len(record.plan.stages)}"))
+    if record.paused_at and result is None:
+        values.append(("paused", f"{ago(record.paused_at, now)}; let it go on: swarmq resume {spec.id}"))
     if record.cancel_reason:
         values.append(("cancelled", record.cancel_reason))
     error = (result.error if result else None) or record.error
@@ -162,6 +164,7 @@ def result_pairs(result: SwarmResult) -> list[tuple[str, str]]:
     values.append(
         ("tokens", f"{usage.input_tokens:,} in ({usage.cached_tokens:,} cached), {usage.output_tokens:,} out")
     )
+    values.append(("cost", usd(stats.cost_usd)))
     cache = f"{count(stats.cache_hits, 'hit')}, {stats.cache_misses:,} misses"
     values.append(("cache", cache))
     values.append(("trouble", f"{stats.retries:,} retries of model calls, {stats.lost_leases:,} lost leases"))
@@ -196,6 +199,7 @@ def branch_pairs(branch: BranchRecord, subtask: Subtask | None, now: float) -> l
             ("took", duration(outcome.duration_seconds)),
             ("steps", f"{outcome.steps}, {count(outcome.tool_calls, 'tool call')}, {outcome.retries} retries"),
             ("tokens", f"{outcome.usage.input_tokens:,} in, {outcome.usage.output_tokens:,} out"),
+            ("cost", usd(outcome.cost_usd)),
             ("commit", outcome.commit or outcome.checkpoint or "-"),
             ("files", ", ".join(outcome.files) or "-"),
         ]

@@ -73,6 +73,10 @@ class Progress:
                 self._plan(data)
             case EventType.STAGE_STARTED:
                 self.state, self.stage = "running", int(data.get("stage", 0))
+            case EventType.SWARM_PAUSED:
+                self.state = "paused"
+            case EventType.SWARM_RESUMED:
+                self.state = "running" if self.stage >= 0 else "planning"
             case EventType.SWARM_FINISHED:
                 self.state, self.finished_at = str(data.get("state", "finished")), event.at
                 for row in self.branches.values():
@@ -91,6 +95,8 @@ class Progress:
         match event.type:
             case EventType.BRANCH_QUEUED | EventType.LEASE_LOST:
                 row.state = "queued"
+            case EventType.BRANCH_PARKED:
+                row.state = "paused"
             case EventType.BRANCH_STARTED | EventType.BRANCH_RESUMED:
                 row.state = "running"
             case EventType.BRANCH_STEP:

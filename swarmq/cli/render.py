@@ -28,6 +28,7 @@ STYLES = {
     "warn": "yellow",
     "blocked": "yellow",
     "cancelled": "yellow",
+    "paused": "yellow",
     "conflict": "magenta",
     "failed": "red",
     "fail": "red",
@@ -79,6 +80,13 @@ def count(number: int, noun: str) -> str:
     """``1 step``, ``1,500 steps``."""
     plural = noun[:-2] + "ches" if noun.endswith("ch") else noun + "s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def usd(cost_usd: float | None) -> str:
+    """Money; to a hundredth of a cent where it is little."""
+    if cost_usd is None:
+        return "unknown: no price is known for the model"
+    return f"${cost_usd:,.2f}" if cost_usd >= 1 or not cost_usd else f"${cost_usd:.4f}"
 
 
 def write(text: str = "") -> None:

@@ -54,6 +54,8 @@ def run(
     max_subagents: flags.MaxSubagents = None,
     max_steps_per_subagent: flags.MaxStepsPerSubagent = None,
     max_total_steps: flags.MaxTotalSteps = None,
+    max_tokens: flags.MaxTokens = None,
+    max_cost_usd: flags.MaxCostUsd = None,
     subagent_timeout_seconds: flags.SubagentTimeout = None,
     step_timeout_seconds: flags.StepTimeout = None,
     model_call_timeout_seconds: flags.ModelCallTimeout = None,

@@ -10,7 +10,7 @@ import typer
 
 from swarmq.cli.exits import ExitCode
 from swarmq.cli.lazy import command_app
-from swarmq.cli.render import ago, emit_json, note, one_line, pairs, plain, table, write
+from swarmq.cli.render import ago, emit_json, note, one_line, pairs, plain, table, usd, write
 from swarmq.cli.session import AsJson, SomeBranch, SwarmId, connected, end, find_branch, wait_for
 
 if TYPE_CHECKING:
@@ -38,17 +38,18 @@ def list_swarms(
         if not swarms:
             note('no swarm yet; start one with swarmq run "TASK"')
             return
-        headers = ("id", "state", "stage", "subtasks", "steps", "tokens", "submitted", "task")
+        headers = ("id", "state", "stage", "subtasks", "steps", "tokens", "cost", "submitted", "task")
         rows = []
         for swarm in swarms:
             done = swarm.subtasks.get("succeeded", 0)
             stage = "-" if swarm.stage < 0 else f"{swarm.stage + 1}/{swarm.stages}"
             total = sum(swarm.subtasks.values())
-            figures = (f"{done}/{total}", f"{swarm.steps:,}", f"{swarm.tokens:,}")
+            cost = "-" if swarm.cost_usd is None else usd(swarm.cost_usd)
+            figures = (f"{done}/{total}", f"{swarm.steps:,}", f"{swarm.tokens:,}", cost)
             rows.append(
                 (
                     swarm.id,
-                    swarm.state.value,
+                    "paused" if swarm.paused and not swarm.state.final else swarm.state.value,
                     stage,
                     *figures,
                     ago(swarm.created_at),

@@ -8,6 +8,7 @@ the pool, by a revoke      the branch ends as cancelled
 the pool, at a shutdown    checkpoint, lease released, message back on the queue (JobStopped)
 the heartbeat, by a mark   the branch ends as cancelled
 the heartbeat, lease lost  nothing is written any more: the new holder owns the record
+the work, swarm paused     checkpoint, lease released; resuming the swarm publishes the branch again
 ========================  =========================================================================
 """
 
@@ -85,6 +86,8 @@ async def _deliver(
             checkpoint=claim.record.checkpoint,
         )
         return await stops.shielded(_end(runtime, claim, outcome))
+    if claim.status == "yielded":  # to the end of the queue, behind the other swarms' branches
+        await stops.shielded(runtime.dispatch.branches(swarm_id, [branch_id]))
     if claim.status != "claimed":
         return claim.status
     log.info("branch claimed", token=claim.token, kind=claim.record.spec.kind.value)
@@ -93,6 +96,9 @@ async def _deliver(
     if ended is LeaseEnd.LOST:
         log.warning("lease lost, leaving the branch to its new holder")
         return "lease_lost"
+    if ended is LeaseEnd.PARKED:
+        await stops.shielded(_park(runtime, claim, work))
+        return "parked"
     if isinstance(ended, Outcome):
         return await stops.shielded(_end(runtime, claim, ended))
     if job is not None and job.stopping is StopReason.HAND_OVER:
@@ -116,7 +122,9 @@ async def _work_under_lease(
     return await stops.shielded(_settle(working, beating))
 
 
-async def _settle(working: asyncio.Task[Outcome], beating: asyncio.Task[tuple[LeaseEnd, str]]) -> Outcome | LeaseEnd:
+async def _settle(
+    working: asyncio.Task[Outcome | None], beating: asyncio.Task[tuple[LeaseEnd, str]]
+) -> Outcome | LeaseEnd:
     """Stop both, and say which of them had ended first and how."""
     finished = working.done()
     await _stop(working)
@@ -124,7 +132,7 @@ async def _settle(working: asyncio.Task[Outcome], beating: asyncio.Task[tuple[Le
     if not finished:
         return LeaseEnd.CANCELLED if beating.cancelled() else beating.result()[0]
     try:
-        return working.result()
+        return working.result() or LeaseEnd.PARKED
     except LeaseLost:
         return LeaseEnd.LOST
 
@@ -157,16 +165,27 @@ async def _reason(runtime: Runtime, claim: Claim) -> str:
     return record.cancel_reason or "revoked from Celery"
 
 
-async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
-    """Give the branch back: the next holder goes on at the step that this one did not finish."""
+async def _park(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
+    """Give the branch back without a message; where the swarm was resumed meanwhile, it needs one after all."""
+    await runtime.store.events.emit(work.swarm_id, work.event(EventType.BRANCH_PARKED, step=work.journal.steps))
+    if await _hand_over(runtime, claim, work):
+        await runtime.dispatch.branches(work.swarm_id, [work.branch_id])
+
+
+async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> bool:
+    """Give the branch back: the next holder goes on at the step that this one did not finish.
+
+    Returns whether its message is wanted: not in a paused swarm.
+    """
     try:
         await work.checkpoint()
     except SwarmqError as error:  # the last checkpoint stands; a save that was under way may have made its own
         log.warning("handed over without a new checkpoint", error=str(error))
     try:
-        await runtime.store.branches.release(work.swarm_id, work.branch_id, claim.token)
+        return await runtime.store.branches.release(work.swarm_id, work.branch_id, claim.token)
     except SwarmqError as error:  # the lease then runs out, and reconcile sends the branch again
         log.warning("hand-over incomplete", error=str(error))
+        return False
 
 
 async def _end_cancelled(runtime: Runtime, claim: Claim, work: BranchWork) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from swarmq.agent.assignment import Assignment, LoopResult
+from swarmq.agent.assignment import Assignment, LoopResult, Parked
 from swarmq.agent.loop import run_agent
 from swarmq.agent.prompts import opening_messages, project_instructions, resume_note
 from swarmq.agent.tools.base import Toolbox, ToolContext
@@ -26,7 +26,7 @@ from swarmq.orchestrator.context_text import dependency_context
 from swarmq.store.branches import Claim
 from swarmq.workspace.environment import child_environment
 from swarmq.workspace.shell import Shell, cookie_of, kill_all
-from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
+from swarmq.workspace.swarm_repository import CommitInfo, SwarmRepository, Worktree
 
 log = structlog.get_logger()
 
@@ -55,10 +55,15 @@ class BranchWork:
             at=time.time(), steps=self.journal.steps, tokens=self.journal.tokens, doing=self.journal.doing
         )
 
-    async def run(self) -> Outcome:
-        """Work to the end. LeaseLost and StoreError pass: without the record there is nobody to tell."""
+    async def run(self) -> Outcome | None:
+        """Work to the end; None where the swarm is paused, and the branch to be given back.
+
+        LeaseLost and StoreError pass: without the record there is nobody to tell.
+        """
         try:
             return await self._run()
+        except Parked:
+            return None
         except (LeaseLost, StoreError):
             raise
         except (EnvironmentFault, SchemaError, UsageError, ToolError) as error:
@@ -92,13 +97,13 @@ class BranchWork:
 
     async def _announce(self, subtask: Subtask) -> None:
         started = {"worker": self.runtime.worker, "specialty": subtask.specialty, "delivery": self.claim.token}
-        events = [self._event(EventType.BRANCH_STARTED, **started)]
+        events = [self.event(EventType.BRANCH_STARTED, **started)]
         if self.claim.took_over:
             await self.runtime.store.swarms.add(self.swarm_id, lost_leases=1)
-            events.insert(0, self._event(EventType.LEASE_LOST, worker=self.claim.lost_worker))
+            events.insert(0, self.event(EventType.LEASE_LOST, worker=self.claim.lost_worker))
         await self.runtime.store.events.emit(self.swarm_id, *events)
 
-    def _event(self, type_: EventType, **data: object) -> Event:
+    def event(self, type_: EventType, **data: object) -> Event:
         spec = self.record.spec
         return Event(
             type=type_, at=time.time(), swarm=spec.swarm_id, subtask=spec.subtask_id, branch=spec.id, data=data
@@ -124,10 +129,11 @@ class BranchWork:
     async def _agent(self, swarm: SwarmRecord, subtask: Subtask) -> LoopResult:
         store, spec = self.runtime.store, self.record.spec
         entries = await store.transcripts.load(self.swarm_id, self.branch_id) if self.claim.token > 1 else []
+        model_spec = model_of(self.runtime, swarm)
+        self.journal.price = self.runtime.models.price(model_spec)
         self.journal.resume(entries)
         if entries:
-            await store.events.emit(self.swarm_id, self._event(EventType.BRANCH_RESUMED, step=self.journal.steps + 1))
-        self.journal.max_total_steps = swarm.spec.options.max_total_steps
+            await store.events.emit(self.swarm_id, self.event(EventType.BRANCH_RESUMED, step=self.journal.steps + 1))
         root = self._worktree.path if self._worktree is not None else None
         toolbox = Toolbox(
             ToolContext(
@@ -141,7 +147,7 @@ class BranchWork:
                 outputs=self.outputs_dir(),
             )
         )
-        model = await self.runtime.models.open(model_of(self.runtime, swarm))
+        model = await self.runtime.models.open(model_spec)
         opening = opening_messages(
             subtask=subtask,
             branch_id=self.branch_id,
@@ -181,12 +187,17 @@ class BranchWork:
             tool_calls=result.tool_calls,
             retries=result.retries,
             usage=result.usage,
+            cost_usd=self.journal.cost_usd,
             duration_seconds=self._duration(),
         )
         if result.retries or result.rate_limit_wait_seconds:
             await self.runtime.store.swarms.add(
                 self.swarm_id, retries=result.retries, rate_limit_wait_seconds=result.rate_limit_wait_seconds
             )
+        if outcome.exit is Exit.BUDGET_EXHAUSTED:  # a limit says nothing against the work: it is committed, not merged
+            made = await self._commit(subtask)
+            if made is not None:
+                outcome = outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
         if not outcome.success:
             await self.checkpoint()
             return self._with_kept_worktree(outcome)
@@ -199,9 +210,7 @@ class BranchWork:
         if kind is Kind.READ:
             return outcome  # its tools cannot write; the shared checkout is checked by open_reader
         if kind is Kind.EDIT:
-            subject = f"{subtask.name}: {subtask.instruction}".split("\n")[0][:SUBJECT_CHARACTERS]
-            trailers = {"Swarmq-Swarm": self.swarm_id, "Swarmq-Subtask": subtask.id, "Swarmq-Branch": self.branch_id}
-            made = await repository.commit(worktree, message=subject, trailers=trailers)
+            made = await self._commit(subtask)
             if made is None:
                 failed = {
                     "exit": Exit.FAILED,
@@ -213,6 +222,15 @@ class BranchWork:
         await repository.remove_worktree(worktree)
         self._worktree = None
         return outcome
+
+    async def _commit(self, subtask: Subtask) -> CommitInfo | None:
+        """The finished commit of an edit branch; None where no file differs."""
+        repository, worktree = self._repository, self._worktree
+        if repository is None or worktree is None or self.record.spec.kind is not Kind.EDIT:
+            return None
+        subject = f"{subtask.name}: {subtask.instruction}".split("\n")[0][:SUBJECT_CHARACTERS]
+        trailers = {"Swarmq-Swarm": self.swarm_id, "Swarmq-Subtask": subtask.id, "Swarmq-Branch": self.branch_id}
+        return await repository.commit(worktree, message=subject, trailers=trailers)
 
     def _with_kept_worktree(self, outcome: Outcome) -> Outcome:
         own = self._worktree is not None and self.record.spec.kind is not Kind.READ
@@ -238,6 +256,7 @@ class BranchWork:
             steps=journal.steps,
             tool_calls=journal.tool_calls,
             usage=journal.usage,
+            cost_usd=journal.cost_usd,
             duration_seconds=self._duration(),
         )
 

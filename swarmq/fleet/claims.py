@@ -19,10 +19,12 @@ MOST_CLAIMS = 5
 
 
 class LeaseEnd(StrEnum):
-    """Why a heartbeat gave up."""
+    """Why a holder stops without an outcome."""
 
     LOST = "lost"
     CANCELLED = "cancelled"
+    PARKED = "parked"
+    """Given up by the work itself: the swarm is paused."""
 
 
 async def keep_alive(

@@ -6,10 +6,12 @@ import time
 
 import structlog
 
-from swarmq.errors import EnvironmentFault, ModelError, UsageError, WorkspaceError
+from swarmq.agent.context import text_tokens
+from swarmq.errors import EnvironmentFault, ModelError, StoreError, UsageError, WorkspaceError
 from swarmq.fleet.claims import held_job
-from swarmq.fleet.planning import count_usage, model_of
+from swarmq.fleet.planning import model_of
 from swarmq.fleet.runtime import Runtime
+from swarmq.fleet.spending import LimitReached, paid_call
 from swarmq.fleet.stages import repository_of, unrun
 from swarmq.models.swarm import SubtaskResult, SubtaskStatus, SwarmRecord, SwarmResult, SwarmState
 from swarmq.orchestrator.report import render_report
@@ -29,6 +31,8 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
         ends_here = not record.state.final
         if not ends_here and not await store.swarms.is_active(swarm_id):
             return
+        if ends_here and record.paused_at and record.spec.options.synthesize and record.cancel_reason is None:
+            return  # the synthesis is a model call; resuming sends this message again
         if ends_here:
             result = await _result(runtime, record)
             await store.swarms.finish(swarm_id, result)
@@ -88,7 +92,7 @@ async def _result(runtime: Runtime, record: SwarmRecord) -> SwarmResult:
         await store.swarms.counters(spec.id),
         time.time(),
     )
-    limits = [result.limit for result in results if result.limit]
+    limits = [limit for limit in (record.limit, *(result.limit for result in results)) if limit]
     result = SwarmResult(
         id=spec.id,
         state=state,
@@ -108,12 +112,15 @@ async def _synthesis(
     runtime: Runtime, record: SwarmRecord, results: tuple[SubtaskResult, ...], error: str | None
 ) -> tuple[str | None, str | None]:
     """One answer over all results. Its failure is told, and does not make finished work fail."""
+    prompt_tokens = sum(text_tokens(result.text) for result in results)
     try:
-        model = await runtime.models.open(record.spec.options.planner_model or model_of(runtime, record))
-        answer, usage = await synthesize(model, record.spec, results)
-    except (ModelError, UsageError, EnvironmentFault) as failure:  # no key, no such endpoint
+        model_spec = record.spec.options.planner_model or model_of(runtime, record)
+        async with paid_call(runtime, record, "finish_swarm", model_spec, prompt_tokens) as call:
+            answer, call.usage = await synthesize(await runtime.models.open(model_spec), record.spec, results)
+    except StoreError:  # says nothing of the synthesis; reconcile has the swarm finished again
+        raise
+    except (LimitReached, ModelError, UsageError, EnvironmentFault) as failure:  # no key, no such endpoint
         return None, error or f"the synthesis failed: {failure}"
-    await count_usage(runtime, record.spec.id, usage)
     return answer, error
 
 

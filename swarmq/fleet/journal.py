@@ -7,24 +7,30 @@ from collections.abc import Sequence
 from swarmq.models.branch import BranchSpec
 from swarmq.models.events import Event
 from swarmq.models.messages import Usage
+from swarmq.models.money import NANO_PER_USD
 from swarmq.models.transcript import Entry
+from swarmq.providers.prices import Price
 from swarmq.store.events import encode
 from swarmq.store.store import Store
-from swarmq.store.transcripts import Recorded
+from swarmq.store.transcripts import Recorded, Reservation
 
 
 class StoreJournal:
     """Writes for one holder; knows the position of the next entry, and what the heartbeat tells of the branch."""
 
-    def __init__(self, store: Store, spec: BranchSpec, token: int, max_total_steps: int = 0) -> None:
-        self._store, self._spec, self._token = store, spec, token
-        self.max_total_steps = max_total_steps
-        self._index = 0
+    def __init__(self, store: Store, spec: BranchSpec, token: int, price: Price | None = None) -> None:
+        self._store, self._spec, self._token, self.price = store, spec, token, price
+        self._index, self._nano_usd = 0, 0
         self.steps, self.tool_calls, self.usage, self.doing = 0, 0, Usage(), "starting"
 
     @property
     def tokens(self) -> int:
         return self.usage.input_tokens + self.usage.output_tokens
+
+    @property
+    def cost_usd(self) -> float | None:
+        """So far; None where the price of the model is not known."""
+        return None if self.price is None else self._nano_usd / NANO_PER_USD
 
     def resume(self, entries: Sequence[Entry]) -> None:
         """Go on behind what earlier holders wrote."""
@@ -33,6 +39,7 @@ class StoreJournal:
             if entry.usage is not None:
                 self.steps += 1
                 self.usage += entry.usage
+                self._nano_usd += self._cost(entry.usage) or 0
             self.tool_calls += len(entry.message.tool_results)
 
     async def record(
@@ -43,8 +50,9 @@ class StoreJournal:
         steps: int,
         tool_calls: int,
         usage: Usage,
-        reserve_step: bool,
+        expected: Usage | None,
     ) -> Recorded:
+        nano_usd = self._cost(usage) if steps else 0
         recorded = await self._store.transcripts.record(
             self._spec.swarm_id,
             self._spec.id,
@@ -55,15 +63,28 @@ class StoreJournal:
             steps=steps,
             tool_calls=tool_calls,
             usage=usage,
-            reserve_step=reserve_step,
-            max_total_steps=self.max_total_steps,
+            nano_usd=nano_usd,
+            reserve=None if expected is None else reservation(expected, self.price),
         )
         self._index += len(entries)
         self.steps += steps
         self.tool_calls += tool_calls
         if steps:
             self.usage += usage
-        if entries:
+            self._nano_usd += nano_usd or 0
+        if recorded.hold is not None:
+            self.doing = "paused" if recorded.hold == "paused" else "waiting for budget"
+        elif not entries:
+            self.doing = "model call"
+        else:
             calls = entries[-1].message.tool_calls
             self.doing = ", ".join(call.name for call in calls[:3]) if calls else "model call"
         return recorded
+
+    def _cost(self, usage: Usage) -> int | None:
+        return None if self.price is None else self.price.nano_usd(usage)
+
+
+def reservation(expected: Usage, price: Price | None) -> Reservation:
+    """What a call that is expected to use so much takes from the swarm's budgets."""
+    return Reservation(expected.input_tokens + expected.output_tokens, 0 if price is None else price.nano_usd(expected))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from swarmq.agent.context import text_tokens
 from swarmq.errors import EnvironmentFault, ModelError, StoreError, UsageError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.runtime import Runtime
+from swarmq.fleet.spending import LimitReached, paid_call, require_price
 from swarmq.fleet.stages import finish
 from swarmq.models.messages import Usage
 from swarmq.models.plan import Plan
@@ -21,15 +23,16 @@ async def plan_swarm(runtime: Runtime, swarm_id: str) -> None:
         if not held:
             return
         record = await store.swarms.load(swarm_id)
-        if record.state.final:
-            return
+        if record.state.final or (record.paused_at and record.cancel_reason is None):
+            return  # resuming sends this message again
         if record.cancel_reason is None and record.error is None and record.plan is None:
             await store.swarms.set_state(swarm_id, SwarmState.PLANNING, {SwarmState.SUBMITTED})
             try:
                 decomposition = await _unless_cancelled(runtime, record)
                 if decomposition is not None:
                     await store.swarms.set_plan(swarm_id, decomposition.plan, note=decomposition.note)
-                    await count_usage(runtime, swarm_id, decomposition.usage)
+            except LimitReached as error:
+                await store.swarms.set_error(swarm_id, f"planning failed: {error}", limit=error.limit)
             except StoreError:  # says nothing of the task; reconcile has it planned again
                 raise
             except (ModelError, EnvironmentFault, UsageError) as error:
@@ -63,14 +66,18 @@ async def _unless_cancelled(runtime: Runtime, record: SwarmRecord) -> Decomposit
 
 async def _decompose(runtime: Runtime, record: SwarmRecord) -> Decomposition:
     """The producer's own plan, a single subtask, or the model's answer. The branches' model is checked in any case."""
-    spec = record.spec
-    runtime.models.check(model_of(runtime, record))
+    spec, branches_model = record.spec, model_of(runtime, record)
+    planner = spec.options.planner_model or branches_model
+    runtime.models.check(branches_model)
+    require_price(runtime.models, spec.options, (branches_model, planner))
     if spec.plan is not None:
         return Decomposition(spec.plan, None, Usage())
     if spec.options.strategy == "none":
         return Decomposition(Plan(subtasks=(single_subtask(spec),)), None, Usage())
-    model = await runtime.models.open(spec.options.planner_model or model_of(runtime, record))
-    return await plan_task(model, spec)
+    async with paid_call(runtime, record, "plan", planner, text_tokens(spec.task + spec.context)) as call:
+        decomposition = await plan_task(await runtime.models.open(planner), spec)
+        call.usage = decomposition.usage
+    return decomposition
 
 
 def model_of(runtime: Runtime, record: SwarmRecord) -> str:
@@ -79,13 +86,3 @@ def model_of(runtime: Runtime, record: SwarmRecord) -> str:
     if model is None:
         raise UsageError("model: none is named; use --model PROVIDER:NAME or set SWARMQ_MODEL")
     return model
-
-
-async def count_usage(runtime: Runtime, swarm_id: str, usage: Usage) -> None:
-    await runtime.store.swarms.add(
-        swarm_id,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cached_tokens=usage.cached_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-    )

@@ -1,11 +1,14 @@
 """``swarmq.reconcile``: finds what stands still and sends its message again. Any number of copies may run at once.
 
-Recovery has one path: the ordinary message, through the ordinary claim. Nothing is worked on here.
+Recovery has one path: the ordinary message, through the ordinary claim. Nothing is worked on here. What stands still is
+sent again at doubling intervals, agreed upon in the records: an hour without workers leaves a dozen messages, and ten
+copies of this task send no more than one.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -21,13 +24,16 @@ from swarmq.store.stages import StageRecord
 
 log = structlog.get_logger()
 
+LONGEST_INTERVAL = 32
+"""Between two messages for the same thing, in multiples of ``queue_patience_seconds``."""
+
 
 @dataclass(frozen=True)
 class Stuck:
-    """What one look at a swarm found. ``send`` are branches whose message is to be sent again."""
+    """What one look at a stage found. ``send`` are branches whose message is missing, ``stop`` those to be stopped."""
 
-    send: tuple[str, ...] = ()
-    stop: tuple[str, ...] = ()
+    send: tuple[BranchRecord, ...] = ()
+    stop: tuple[BranchRecord, ...] = ()
     finish_stage: bool = False
 
 
@@ -38,11 +44,17 @@ def find_stuck(stage: StageRecord, branches: list[BranchRecord], now: float, pat
     for branch in members:
         running, queued = branch.state is BranchState.RUNNING, branch.state is BranchState.QUEUED
         if (running and branch.lease_until < now) or (queued and branch.queued_at + patience_seconds < now):
-            send.append(branch.spec.id)
+            send.append(branch)
         elif running and branch.cancel_reason is not None:
-            stop.append(branch.spec.id)
+            stop.append(branch)
     over = all(branch.state is BranchState.DONE for branch in members)
     return Stuck(tuple(send), tuple(stop), over and stage.state != "finished")
+
+
+def standstill(branch: BranchRecord) -> str:
+    """Names this standstill of a branch: another name as soon as somebody has claimed it or given it back. Pure."""
+    since = branch.lease_until if branch.state is BranchState.RUNNING else branch.queued_at
+    return f"branch:{branch.spec.id}:{branch.token}:{since:.6f}"
 
 
 async def reconcile(runtime: Runtime) -> int:
@@ -51,7 +63,7 @@ async def reconcile(runtime: Runtime) -> int:
     for swarm_id in await runtime.store.swarms.active():
         try:
             record = await runtime.store.swarms.load(swarm_id)
-            sent += await _reconcile_swarm(runtime, record)
+            sent += await _Swarm(runtime, record, await runtime.store.now()).look()
         except StoreError:
             raise
         except Exception:  # one unreadable or deleted swarm must not keep the others from their recovery
@@ -59,60 +71,85 @@ async def reconcile(runtime: Runtime) -> int:
     return sent
 
 
-async def _reconcile_swarm(runtime: Runtime, record: SwarmRecord) -> int:
-    store, dispatch, settings = runtime.store, runtime.dispatch, runtime.settings
-    swarm_id, now = record.spec.id, await store.now()
-    patient = record.spec.created_at + settings.queue_patience_seconds > time.time()
-    if record.state in (SwarmState.SUBMITTED, SwarmState.PLANNING):
-        if patient or await store.jobs.held(swarm_id, "plan"):
-            return 0
-        await dispatch.plan(swarm_id)
-        return 1
-    if record.state is SwarmState.FINISHING or record.state.final:  # final: its producers are still to be told
-        just_ended = record.finished_at + settings.queue_patience_seconds > now
-        if (record.state.final and just_ended) or await store.jobs.held(swarm_id, "finish_swarm"):
-            return 0
-        await dispatch.finish_swarm(swarm_id, calls_model=record.spec.options.synthesize and not record.state.final)
-        return 1
-    if record.state is not SwarmState.RUNNING:
-        return 0
-    number = max(record.stage, 0)
-    stage = await store.stages.load(swarm_id, number)
-    if stage is None:
-        await dispatch.start_stage(swarm_id, number)
-        return 1
-    return await _reconcile_stage(runtime, record, stage, now)
+class _Swarm:
+    """One look at one swarm. ``now`` is Unix seconds by the clock of Redis."""
 
+    def __init__(self, runtime: Runtime, record: SwarmRecord, now: float) -> None:
+        self.runtime, self.record, self.now = runtime, record, now
+        self.store, self.dispatch = runtime.store, runtime.dispatch
+        self.id, self.patience_seconds = record.spec.id, runtime.settings.queue_patience_seconds
 
-async def _reconcile_stage(runtime: Runtime, record: SwarmRecord, stage: StageRecord, now: float) -> int:
-    store, dispatch, settings = runtime.store, runtime.dispatch, runtime.settings
-    swarm_id = record.spec.id
-    branches = await store.branches.load_all(swarm_id)
-    stuck = find_stuck(stage, branches, now, settings.queue_patience_seconds)
-    if record.cancel_reason is not None:
-        for branch in branches:
+    async def look(self) -> int:
+        record, dispatch = self.record, self.dispatch
+        match record.state:
+            case SwarmState.SUBMITTED | SwarmState.PLANNING:
+                if self._paused or record.spec.created_at + self.patience_seconds > time.time():
+                    return 0
+                return await self._job("plan", lambda: dispatch.plan(self.id))
+            case SwarmState.RUNNING:
+                return 0 if self._paused else await self._look_at_stage()
+        # Finishing, or ended with producers that are still to be told.
+        if record.state.final and record.finished_at + self.patience_seconds > self.now:
+            return 0
+        calls_model = record.spec.options.synthesize and not record.state.final
+        return await self._job("finish_swarm", lambda: dispatch.finish_swarm(self.id, calls_model=calls_model))
+
+    @property
+    def _paused(self) -> bool:
+        return self.record.paused_at > 0 and self.record.cancel_reason is None
+
+    async def _due(self, names: list[str]) -> set[str]:
+        longest_seconds = self.patience_seconds * LONGEST_INTERVAL
+        return set(await self.store.swarms.nudge(self.id, names, self.patience_seconds, longest_seconds))
+
+    async def _send(self, name: str, send: Callable[[], Awaitable[None]]) -> int:
+        if not await self._due([name]):
+            return 0
+        log.warning("standing still, sending its message again", swarm=self.id, what=name)
+        await send()
+        return 1
+
+    async def _job(self, name: str, send: Callable[[], Awaitable[None]]) -> int:
+        job = await self.store.jobs.look(self.id, name)
+        return 0 if job.held else await self._send(f"{name}:{job.token}", send)
+
+    async def _look_at_stage(self) -> int:
+        number = max(self.record.stage, 0)
+        stage = await self.store.stages.load(self.id, number)
+        if stage is None:
+            return await self._send(f"start_stage:{number}", lambda: self.dispatch.start_stage(self.id, number))
+        branches = await self.store.branches.load_all(self.id)
+        await self._cancel_rest(branches)
+        stuck = find_stuck(stage, branches, self.now, self.patience_seconds)
+        sent = await self._move_branches(stuck)
+        if stage.state == "finished":
+            sent += await self._next_stage(stage)
+        elif stuck.finish_stage:
+            sent += await self._job(f"finish_stage:{number}", lambda: self.dispatch.finish_stage(self.id, number))
+        return sent
+
+    async def _cancel_rest(self, branches: list[BranchRecord]) -> None:
+        """The swarm was marked, and whoever marked it died before it had marked every branch."""
+        reason = self.record.cancel_reason
+        for branch in branches if reason is not None else ():
             if branch.state is not BranchState.DONE and branch.cancel_reason is None:
-                await cancel_branch(store, dispatch, swarm_id, branch.spec.id, record.cancel_reason)
-    for branch_id in stuck.send:
-        log.warning("branch stands still, sending its message again", swarm=swarm_id, branch=branch_id)
-        await store.branches.touch_queued(swarm_id, branch_id)
-    await dispatch.branches(swarm_id, stuck.send)
-    await dispatch.terminate([branch_task_id(swarm_id, branch_id) for branch_id in stuck.stop])
-    sent = len(stuck.send)
-    if stage.state == "finished":
-        sent += await _next_stage(runtime, record, stage)
-    elif stuck.finish_stage and not await store.jobs.held(swarm_id, f"finish_stage:{stage.stage}"):
-        await dispatch.finish_stage(swarm_id, stage.stage)
-        sent += 1
-    return sent
+                await cancel_branch(self.store, self.dispatch, self.id, branch.spec.id, reason or "")
 
+    async def _move_branches(self, stuck: Stuck) -> int:
+        due = await self._due([standstill(branch) for branch in (*stuck.send, *stuck.stop)])
+        send = [branch.spec.id for branch in stuck.send if standstill(branch) in due]
+        for branch_id in send:
+            log.warning("branch stands still, sending its message again", swarm=self.id, branch=branch_id)
+        await self.dispatch.branches(self.id, send)
+        stop = [branch.spec.id for branch in stuck.stop if standstill(branch) in due]
+        await self.dispatch.terminate([branch_task_id(self.id, branch_id) for branch_id in stop])
+        return len(send)
 
-async def _next_stage(runtime: Runtime, record: SwarmRecord, stage: StageRecord) -> int:
-    """The stage is closed, but its successor's message or the end of the swarm got lost."""
-    if stage.finished_at + runtime.settings.queue_patience_seconds > await runtime.store.now():
-        return 0
-    if stage.stage + 1 >= len(plan_of(record).stages) or record.cancel_reason is not None:
-        await finish(runtime, record)
-    else:
-        await runtime.dispatch.finish_stage(record.spec.id, stage.stage)  # closed already: it only goes on
-    return 1
+    async def _next_stage(self, stage: StageRecord) -> int:
+        """The stage is closed, but its successor's message or the end of the swarm got lost."""
+        if stage.finished_at + self.patience_seconds > self.now:
+            return 0
+        if stage.stage + 1 >= len(plan_of(self.record).stages) or self.record.cancel_reason is not None:
+            return await self._send(f"finish:{stage.stage}", lambda: finish(self.runtime, self.record))
+        # closed already: it only goes on
+        return await self._send(f"go_on:{stage.stage}", lambda: self.dispatch.finish_stage(self.id, stage.stage))

@@ -71,6 +71,8 @@ async def start_stage(runtime: Runtime, swarm_id: str, stage: int) -> None:
     record = await store.swarms.load(swarm_id)
     if record.state.final or record.stage >= stage:
         return  # opened before: reconcile sends what of it was not published
+    if record.paused_at and record.cancel_reason is None:
+        return  # resuming sends this message again
     plan = plan_of(record)
     if record.cancel_reason is not None or record.error is not None or stage >= len(plan.stages):
         await finish(runtime, record)
@@ -192,7 +194,7 @@ async def _merge(
 ) -> MergeReport:
     swarm_id, branch_id = record.spec.id, branch.spec.id
     commit = outcome.commit
-    if commit is None or not record.spec.options.auto_merge or record.error is not None:
+    if commit is None or not outcome.success or not record.spec.options.auto_merge or record.error is not None:
         return MergeReport(status="unmerged", commit=commit, files=outcome.files)
     report = await repository.integrate(commit, message=f"Merge {subtask.name}")
     conflict = report.status == "conflict"
@@ -259,6 +261,7 @@ def subtask_result(
         tool_calls=outcome.tool_calls,
         retries=outcome.retries,
         usage=outcome.usage,
+        cost_usd=outcome.cost_usd,
         duration_seconds=outcome.duration_seconds,
         merge=merge,
         worktree=outcome.worktree,

@@ -56,6 +56,7 @@ class Outcome(Record):
     tool_calls: int = 0
     retries: int = 0
     usage: Usage = Usage()
+    cost_usd: float | None = Field(None, description="None where the price of the model is not known.")
     duration_seconds: float = 0.0
     commit: str | None = Field(None, description="The finished commit, for edit branches that succeeded.")
     checkpoint: str | None = Field(None, description="The last checkpoint commit of a branch that did not.")

@@ -19,6 +19,8 @@ class EventType(StrEnum):
 
     SWARM_STARTED = "swarm.started"  # task
     SWARM_PLANNED = "swarm.planned"  # subtasks: [{id, name, stage, kind, dependencies}], note
+    SWARM_PAUSED = "swarm.paused"  # reason
+    SWARM_RESUMED = "swarm.resumed"  # seconds
     STAGE_STARTED = "stage.started"  # stage, branches
     STAGE_FINISHED = "stage.finished"  # stage, succeeded, failed, seconds
     BRANCH_QUEUED = "branch.queued"  # stage
@@ -33,6 +35,7 @@ class EventType(StrEnum):
     BRANCH_FINISHED = "branch.finished"  # exit, steps, error
     BRANCH_CACHED = "branch.cached"  # source
     BRANCH_RESUMED = "branch.resumed"  # step
+    BRANCH_PARKED = "branch.parked"  # step: the swarm is paused
     LEASE_LOST = "branch.lease_lost"  # worker
     MERGED = "merge.merged"  # commit, files, insertions, deletions
     CONFLICT = "merge.conflict"  # files

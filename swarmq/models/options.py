@@ -21,6 +21,10 @@ class Strategy(StrEnum):
     NONE = "none"
 
 
+DEFAULT_MAX_COST_USD = 20.0
+"""Holds for models whose price is known; for others there is nothing to compare with."""
+
+
 class SwarmOptions(Record):
     """Options of one swarm. Unknown or out-of-range fields are refused with the field's name."""
 
@@ -33,6 +37,15 @@ class SwarmOptions(Record):
     max_subagents: int = Field(100, ge=1, le=10_000, description="Most branches of the swarm that run at once.")
     max_steps_per_subagent: int = Field(100, ge=1, le=10_000, description="Most steps of one branch.")
     max_total_steps: int = Field(1500, ge=1, le=1_000_000, description="Most steps of the whole swarm.")
+    max_tokens: int | None = Field(
+        None, ge=1, le=10**13, description="Most tokens of the whole swarm, input and output, planning included."
+    )
+    max_cost_usd: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        description="Most money of the whole swarm, in USD; default: 20 where the model's price is known.",
+    )
     subagent_timeout_seconds: float = Field(3600, gt=0, le=604_800, description="Most time one branch may run.")
     step_timeout_seconds: float = Field(600, gt=0, le=86_400, description="Most time without a finished step.")
     model_call_timeout_seconds: float = Field(120, gt=0, le=3600, description="Most time of one model call.")

@@ -88,6 +88,7 @@ class SubtaskResult(Record):
     tool_calls: int = 0
     retries: int = 0
     usage: Usage = Usage()
+    cost_usd: float | None = Field(None, description="None where the price of the model is not known.")
     duration_seconds: float = 0.0
     merge: MergeReport | None = None
     worktree: str | None = None
@@ -127,6 +128,7 @@ class SwarmStats(Record):
     sequential_seconds: float = 0.0
     speedup: float = 0.0
     usage: Usage = Usage()
+    cost_usd: float | None = Field(None, description="None where the price of a model that was called is not known.")
     cache_hits: int = 0
     cache_misses: int = 0
     retries: int = 0
@@ -184,16 +186,18 @@ class SwarmRecord(Record):
     plan: Plan | None = None
     stage: int = -1
     cancel_reason: str | None = None
+    paused_at: float = Field(0.0, description="Since when no new step starts; 0: it is not paused.")
     canvases: tuple[dict[str, Any], ...] = ()
     started_at: float = 0.0
     finished_at: float = 0.0
     results: dict[str, SubtaskResult] = Field(default_factory=dict)
     result: SwarmResult | None = None
     error: str | None = None
+    limit: str | None = Field(None, description="The option whose limit is the error.")
 
 
 class SwarmStatus(Record):
-    """A short, cheap view for lists and polling."""
+    """A short, cheap view for lists and polling. ``paused``: no new step starts; ``state`` stays what it is."""
 
     id: str
     state: SwarmState
@@ -203,6 +207,8 @@ class SwarmStatus(Record):
     subtasks: dict[str, int] = Field(default_factory=dict, description="status -> count")
     steps: int = 0
     tokens: int = 0
+    cost_usd: float | None = Field(None, description="So far; None where the price of a model is not known.")
+    paused: bool = False
     created_at: float
     finished_at: float = 0.0
     branch: str | None = None

@@ -62,6 +62,9 @@ def _failure(result: SubtaskResult) -> Iterator[str]:
         yield f"\n{heading}:\n{cut(result.text.strip(), LAST_WORDS_CHARACTERS)}"
     if result.merge is not None and result.merge.status == "conflict":
         yield from _conflict(result.merge)
+    if result.merge is not None and result.merge.status == "unmerged":
+        yield ""
+        yield _merged(result.merge)
     if result.worktree is not None:
         yield f"\nIts files are kept in {result.worktree}"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from swarmq.models.messages import Usage
+from swarmq.models.money import NANO_PER_USD
 from swarmq.models.swarm import StageStats, SubtaskResult, SwarmRecord, SwarmStats
 
 
@@ -43,6 +44,7 @@ def swarm_stats(
         speedup=sequential_seconds / wall_seconds if wall_seconds > 0 else 0.0,
         # The counters also hold planning, synthesis and branches that a retry has replaced.
         usage=Usage(**{name: int(counters.get(name, 0)) for name in Usage.model_fields}),
+        cost_usd=None if counters.get("unpriced_calls") else counters.get("cost_nano_usd", 0) / NANO_PER_USD,
         cache_hits=int(counters.get("cache_hits", 0)),
         cache_misses=int(counters.get("cache_misses", 0)),
         retries=sum(result.retries for result in results),

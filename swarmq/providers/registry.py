@@ -14,6 +14,7 @@ from swarmq.providers.anthropic import AnthropicDialect
 from swarmq.providers.base import ChatModel, Dialect
 from swarmq.providers.http_model import HttpModel
 from swarmq.providers.openai import OpenAIDialect
+from swarmq.providers.prices import FREE, Price, price_of
 from swarmq.providers.transport import Channel
 from swarmq.providers.windows import DEFAULT_WINDOW_TOKENS, context_window_tokens
 from swarmq.settings import EndpointSettings, Settings
@@ -41,6 +42,7 @@ class Models:
         self._transport = transport
         self._open: dict[str | _ScriptFile, ChatModel] = {}
         self._permits: dict[str, asyncio.Semaphore] = {}
+        self._prices: dict[str, Price | None] = {}
         self._servers: list[ScriptedServer] = []
         self._starting = asyncio.Lock()
 
@@ -63,6 +65,14 @@ class Models:
             window = endpoint.context_window_tokens or context_window_tokens(name)
             self._open[spec] = self._model(spec, endpoint_name, endpoint, name, key, window)
         return self._open[spec]
+
+    def price(self, spec: str) -> Price | None:
+        """What calls of ``spec`` cost; None where nobody knows. UsageError for an unknown endpoint."""
+        if spec not in self._prices:
+            endpoint_name, name = self._split(spec)
+            known = FREE if endpoint_name == SCRIPTED else price_of(self._endpoint(endpoint_name), name)
+            self._prices[spec] = known
+        return self._prices[spec]
 
     async def aclose(self) -> None:
         """Stop the scripted servers. Conversations are closed by whoever opened them."""

@@ -29,7 +29,7 @@ _FIELDS = (
 _PAGE = 50
 """Branches that are fetched and parsed in one go: a thousand of them must not hold up the other agents of the loop."""
 
-ClaimStatus = Literal["claimed", "held", "done", "cancelled", "exhausted", "missing"]
+ClaimStatus = Literal["claimed", "held", "yielded", "done", "cancelled", "exhausted", "missing"]
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,12 @@ class Branches:
         alive, reason = await self._gate.script("branch_renew", (keys.SWARM(swarm_id),), arguments)
         return Renewal(bool(alive), reason.decode() or None)
 
-    async def release(self, swarm_id: str, branch_id: str, token: int) -> None:
-        """Hand over: back to queued, no delivery counted. Afterwards the caller is not the holder, whatever it was."""
-        await self._gate.script("branch_release", (keys.SWARM(swarm_id),), (branch_id, token))
+    async def release(self, swarm_id: str, branch_id: str, token: int) -> bool:
+        """Hand over: back to queued, no delivery counted. Afterwards the caller is not the holder, whatever it was.
+
+        True where its message is to be published (or given back): not in a paused swarm.
+        """
+        return bool(await self._gate.script("branch_release", (keys.SWARM(swarm_id),), (branch_id, token)))
 
     async def finish(
         self, swarm_id: str, branch_id: str, token: int, outcome: Outcome, events: Sequence[Event] = ()
@@ -123,10 +126,6 @@ class Branches:
         was, advance, publish = await self._gate.script("branch_cancel", (keys.SWARM(swarm_id),), arguments)
         end = _finished(advance, publish)
         return Cancelled(BranchState(was.decode()), end.advance, end.publish)
-
-    async def touch_queued(self, swarm_id: str, branch_id: str) -> bool:
-        """Note that its message was sent again; False where the branch is not queued."""
-        return bool(await self._gate.script("branch_touch", (keys.SWARM(swarm_id),), (branch_id,)))
 
     async def exists(self, swarm_id: str, branch_id: str) -> bool:
         return bool(await self._gate.call("EXISTS", keys.BRANCH(swarm_id, branch_id)))

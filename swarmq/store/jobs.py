@@ -18,6 +18,14 @@ class JobClaim:
     token: int
 
 
+@dataclass(frozen=True)
+class JobStanding:
+    """``held``: somebody holds it and is alive. ``token`` counts how often it was claimed."""
+
+    held: bool
+    token: int
+
+
 class Jobs:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
@@ -40,7 +48,8 @@ class Jobs:
         """Nobody can claim the job any more. LeaseLost where the caller is not the holder."""
         await self._gate.script("job_done", (keys.SWARM(swarm_id),), (name, token))
 
-    async def held(self, swarm_id: str, name: str) -> bool:
-        """Whether somebody holds the job and is alive, by the clock of Redis."""
-        clock, until = await self._gate.batch([("TIME",), ("HGET", keys.JOBS(swarm_id), f"{name}:until")])
-        return float(until or 0) > int(clock[0]) + int(clock[1]) / 1e6
+    async def look(self, swarm_id: str, name: str) -> JobStanding:
+        """How the job stands, by the clock of Redis."""
+        fields = ("HMGET", keys.JOBS(swarm_id), f"{name}:until", f"{name}:token")
+        clock, (until, token) = await self._gate.batch([("TIME",), fields])
+        return JobStanding(float(until or 0) > int(clock[0]) + int(clock[1]) / 1e6, int(token or 0))

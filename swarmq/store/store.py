@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from swarmq.store.audit import Audit
 from swarmq.store.branches import Branches
+from swarmq.store.budgets import Budgets
 from swarmq.store.cache import Cache
 from swarmq.store.connection import Gate
 from swarmq.store.events import Events
@@ -23,6 +24,7 @@ class Store:
         self.swarms = Swarms(gate)
         self.stages = Stages(gate)
         self.branches = Branches(gate)
+        self.budgets = Budgets(gate)
         self.jobs = Jobs(gate)
         self.transcripts = Transcripts(gate)
         self.events = Events(gate)

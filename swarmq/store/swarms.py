@@ -6,12 +6,15 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from swarmq.errors import NotFoundError, UsageError
 from swarmq.models.events import Event, EventType, preview
+from swarmq.models.money import NANO_PER_USD
+from swarmq.models.options import DEFAULT_MAX_COST_USD
 from swarmq.models.plan import Plan
 from swarmq.models.swarm import SubtaskResult, SwarmRecord, SwarmResult, SwarmSpec, SwarmState, SwarmStatus
 from swarmq.store import keys
@@ -23,9 +26,18 @@ from swarmq.store.line import Command, Word
 
 TASK_PREVIEW_CHARACTERS = 200
 DAY_SECONDS = 86_400
-_STATUS_FIELDS = ("v", "state", "task", "stage", "stages", "created_at", "finished_at", "branch")
-_STATUS_COUNTERS = ("steps", "input_tokens", "output_tokens")
+_STATUS_FIELDS = ("v", "state", "task", "stage", "stages", "created_at", "finished_at", "branch", "paused_at")
+_STATUS_COUNTERS = ("steps", "input_tokens", "output_tokens", "cost_nano_usd", "unpriced_calls")
 _PAGE = 100
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """``ended``: there is nothing to resume. ``publish``: the queued branches, whose messages are to be sent."""
+
+    ended: bool
+    was_paused: bool
+    publish: tuple[str, ...]
 
 
 class Swarms:
@@ -43,6 +55,9 @@ class Swarms:
             "keep_seconds": options.keep_days * DAY_SECONDS,
             "max_subagents": options.max_subagents,
             "max_deliveries": options.max_deliveries,
+            "max_total_steps": options.max_total_steps,
+            "max_tokens": options.max_tokens or "",
+            "max_nano_usd": round((options.max_cost_usd or DEFAULT_MAX_COST_USD) * NANO_PER_USD),
         }
         names = (keys.SWARM(spec.id), keys.ALL_SWARMS(), keys.ACTIVE(), keys.FLEET_EVENTS())
         flat = [word for pair in fields.items() for word in pair]
@@ -129,13 +144,34 @@ class Swarms:
         ids = [subtask.id for subtask in plan.subtasks]
         return bool(await self._own("swarm_plan", swarm_id, dump(plan), len(plan.stages), encode(planned), *ids))
 
-    async def set_error(self, swarm_id: str, error: str) -> None:
-        """Why the swarm cannot go on. The first error stays."""
+    async def set_error(self, swarm_id: str, error: str, limit: str | None = None) -> None:
+        """Why the swarm cannot go on, and the option whose limit it is. The first error stays."""
+        if limit is not None:
+            await self._own("swarm_mark", swarm_id, "limit", limit)
         await self._own("swarm_mark", swarm_id, "error", error)
 
     async def request_cancel(self, swarm_id: str, reason: str) -> bool:
         """Mark the swarm: no branch of it can be claimed any more. False where it had ended. The first reason stays."""
         return bool(await self._own("swarm_mark", swarm_id, "cancel_reason", reason))
+
+    async def pause(self, swarm_id: str, reason: str) -> bool:
+        """No new step starts from now on. False where the swarm has ended or is to stop; pausing twice is once."""
+        paused = encode(_event(swarm_id, EventType.SWARM_PAUSED, reason=reason))
+        return bool(await self._own("swarm_pause", swarm_id, paused))
+
+    async def resume(self, swarm_id: str) -> Resumed:
+        """Let it go on; the answer says what is to be published."""
+        was, *queued = await self._own("swarm_resume", swarm_id, new_call_id())
+        return Resumed(ended=not was, was_paused=was == b"1", publish=tuple(raw.decode() for raw in queued))
+
+    async def nudge(
+        self, swarm_id: str, names: Sequence[str], first_seconds: float, longest_seconds: float
+    ) -> Sequence[str]:
+        """Those of the names that are due to be sent again: each at doubling intervals, once for all who ask."""
+        if not names:
+            return ()
+        due = await self._own("nudge", swarm_id, new_call_id(), first_seconds, longest_seconds, *names)
+        return [raw.decode() for raw in due]
 
     async def put_results(self, swarm_id: str, results: Mapping[str, SubtaskResult]) -> None:
         """Write what became of subtasks; an ended swarm's results stay as they are."""
@@ -213,12 +249,14 @@ def _record(
         plan=None if plan is None else _plan(plan, f"{what}, plan"),
         stage=int(fields["stage"]),
         cancel_reason=None if cancel_reason is None else cancel_reason.decode(),
+        paused_at=float(fields.get("paused_at", 0)),
         canvases=tuple(orjson.loads(canvas) for canvas in canvases),
         started_at=float(fields.get("started_at", 0)),
         finished_at=float(fields.get("finished_at", 0)),
         results={id_: load(SubtaskResult, raw, f"{what}, result of {id_}") for id_, raw in results.items()},
         result=None if result is None else load(SwarmResult, result, f"{what}, result"),
         error=None if error is None else error.decode(),
+        limit=fields["limit"].decode() if "limit" in fields else None,
     )
 
 
@@ -246,7 +284,7 @@ def _status(swarm_id: str, replies: Sequence[Any]) -> SwarmStatus | None:
     if fields["state"] is None:
         return None
     check_version(fields["v"], f"swarm {swarm_id}")
-    steps, input_tokens, output_tokens = (int(raw or 0) for raw in replies[2])
+    steps, input_tokens, output_tokens, nano_usd, unpriced = (int(raw or 0) for raw in replies[2])
     return SwarmStatus(
         id=swarm_id,
         state=SwarmState(fields["state"].decode()),
@@ -256,6 +294,8 @@ def _status(swarm_id: str, replies: Sequence[Any]) -> SwarmStatus | None:
         subtasks=dict(Counter(raw.decode() for raw in replies[1])),
         steps=steps,
         tokens=input_tokens + output_tokens,
+        cost_usd=None if unpriced else nano_usd / NANO_PER_USD,
+        paused=fields["paused_at"] is not None,
         created_at=float(fields["created_at"]),
         finished_at=float(fields["finished_at"] or 0),
         branch=fields["branch"].decode() if fields["branch"] else None,

@@ -45,6 +45,8 @@ class FleetStack:
     url: str
     model_url: str
     server: ScriptedServer
+    variables: dict[str, str] = field(default_factory=dict)
+    """Added to the environment of processes that are started from now on."""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     valkey: subprocess.Popen[bytes] = field(init=False)
 
@@ -63,6 +65,7 @@ class FleetStack:
             "SWARMQ_RECONCILE_SECONDS": "1",
             "SWARMQ_QUEUE_PATIENCE_SECONDS": "3",
             "TEST_ONLY_API_KEY": "sk-must-not-leak",
+            **self.variables,
         }
 
     def settings(self) -> Settings:

@@ -1,9 +1,9 @@
--- Shared by the scripts that read or end a branch; needs _swarm.lua.
+-- Shared by the scripts that read or end a branch; needs _swarm.lua and _budget.lua.
 local STATUS = {completed = 'succeeded', timed_out = 'timed_out', cancelled = 'cancelled'}
 
 local BRANCH_FIELDS = {
   'v', 'state', 'token', 'lease_until', 'cancel_reason', 'subtask', 'stage', 'started_at', 'deliveries', 'claim',
-  'ended_by', 'advance', 'publish', 'reserved', 'was',
+  'ended_by', 'advance', 'publish', 'was', 'queued_at', 'reserved', 'reserved_tokens', 'reserved_nano_usd',
 }
 
 -- The branch's record as a table (numbers as Redis has them: text), one with err, or nil where there is none.
@@ -26,11 +26,19 @@ local function holds(branch, token)
   return branch and branch.state == 'running' and branch.token == token
 end
 
+-- Give back what a branch has reserved: it makes no call any more, or the next holder reserves anew.
+local function unreserve(branch)
+  local own = {}
+  for i, name in ipairs(RESERVED) do own[i] = number(branch[name]) end
+  hold_reservation(BASE .. 'counters', own, 0, 0, 0)
+  redis.call('HSET', branch.key, RESERVED[1], '0', RESERVED[2], '0', RESERVED[3], '0')
+end
+
 -- Branches that wait get the free slots: never more than max_subagents are queued or running, and none starts in a
--- swarm that is to stop (who cancels it ends them, else reconcile does).
+-- swarm that is paused or to stop (who resumes it publishes them; who cancels it ends them, else reconcile does).
 local function fill_slots(swarm)
   local moved = {}
-  if swarm.stop then return moved end
+  if swarm.stop or swarm.paused then return moved end
   while redis.call('SCARD', BASE .. 'slots') < swarm.max_subagents do
     local id = redis.call('LPOP', BASE .. 'waiting')
     if not id then break end
@@ -57,10 +65,11 @@ end
 -- answer, so that the same call repeated gets the same answer. Returns whether to finish the stage, and whom to publish.
 local function end_branch(swarm, branch, exit, outcome, token, caller)
   redis.call('HSET', branch.key, 'state', 'done', 'outcome', outcome, 'finished_at', stamp(NOW), 'lease_until', '0',
-    'token', token, 'reserved', '0')
-  if branch.reserved == '1' then redis.call('HINCRBY', BASE .. 'counters', 'reserved_steps', -1) end
+    'token', token)
+  unreserve(branch)
   redis.call('HSET', BASE .. 'subtasks', branch.subtask, STATUS[exit] or 'failed')
   redis.call('SREM', BASE .. 'slots', branch.id)
+  redis.call('SREM', BASE .. 'running', branch.id)
   if branch.state == 'waiting' then redis.call('LREM', BASE .. 'waiting', 1, branch.id) end
   local done = BASE .. 'stage:' .. branch.stage .. ':done'
   redis.call('SADD', done, branch.id)

@@ -20,10 +20,11 @@ end
 
 -- The swarm's record as a table, or one with err, which is to be returned as it is.
 local function load_swarm()
-  local f = redis.call('HMGET', SWARM, 'v', 'state', 'cancel_reason', 'expire_at', 'max_subagents', 'max_deliveries')
+  local f = redis.call('HMGET', SWARM, 'v', 'state', 'cancel_reason', 'expire_at', 'max_subagents', 'max_deliveries',
+    'paused_at')
   if not f[1] then return refuse('NOTFOUND', 'there is no swarm ' .. ID) end
   if f[1] ~= VERSION then return wrong_version('swarm ' .. ID, f[1]) end
-  local swarm = {state = f[2], expire_at = f[4]}
+  local swarm = {state = f[2], expire_at = f[4], paused = f[7]}
   swarm.max_subagents, swarm.max_deliveries = tonumber(f[5] or 1), tonumber(f[6] or 1)
   swarm.final = FINAL[f[2]] or false
   -- Why a branch has to stop, false where it need not.

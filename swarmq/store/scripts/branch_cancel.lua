@@ -1,4 +1,4 @@
--- uses: swarm branch
+-- uses: swarm budget branch
 -- Cancel a branch: ended at once where nobody runs it, else marked, and its holder ends it.
 -- KEYS: swarm
 -- ARGV: branch id, call id, reason

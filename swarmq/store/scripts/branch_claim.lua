@@ -1,11 +1,12 @@
--- uses: swarm branch
+-- uses: swarm budget branch
 -- Take a branch: the fencing token grows by one and a lease starts.
 -- KEYS: swarm
 -- ARGV: branch id, call id, worker, lease in seconds
 -- Returns status, advance, publish, the lost worker ('' unless an expired lease was taken over), and the record.
 --   claimed    the caller is the holder
 --   exhausted  the caller is the holder, but only to end the branch: its lease has run out max_deliveries times
---   held       another is alive, or there is no slot yet: this delivery has nothing to do
+--   held       another is alive, there is no slot yet, or the swarm is paused: this delivery has nothing to do
+--   yielded    it waited for a worker, and so does a branch of a swarm with fewer running: to the end of the queue
 --   cancelled  the branch was to be cancelled and nobody held it: it has been ended here
 --   done       it had ended before
 -- The record of a swarm or branch that is gone: missing.
@@ -14,6 +15,26 @@ if swarm.err then
   if redis.call('EXISTS', SWARM) == 0 then return {'missing', '0', '', '', {}} end
   return swarm
 end
+local FAIR_AFTER_SECONDS = 1  -- a message that waited for less has met no crowd
+
+-- Whether another swarm, with fewer branches running, waits for a worker: with a branch, or to be planned at all. A
+-- branch that has just given way is not asked again: the other's message may be lost.
+local function is_unfair(branch)
+  if NOW - tonumber(branch.queued_at) < FAIR_AFTER_SECONDS then return false end
+  local running = redis.call('SCARD', BASE .. 'running')
+  if running == 0 then return false end
+  for _, id in ipairs(redis.call('SMEMBERS', 'swarmq:active')) do
+    local base = 'swarmq:{' .. id .. '}:'
+    local others = redis.call('SCARD', base .. 'running')
+    if others < running then
+      local f = redis.call('HMGET', base .. 'swarm', 'state', 'paused_at', 'cancel_reason')
+      local waits = f[1] == 'submitted' or redis.call('SCARD', base .. 'slots') > others
+      if waits and not f[2] and not f[3] then return true end
+    end
+  end
+  return false
+end
+
 local branch = load_branch(ARGV[1])
 if not branch then return {'missing', '0', '', '', {}} end
 if branch.err then return branch end
@@ -35,7 +56,14 @@ end
 if branch.alive then return answer('held') end
 local reason = branch.cancel_reason or swarm.stop
 if reason then return answer('cancelled', end_cancelled(swarm, branch, reason, ARGV[2])) end
-if branch.state == 'waiting' then return answer('held') end
+if branch.state == 'waiting' or swarm.paused then return answer('held') end
+if branch.state == 'queued' then
+  if redis.call('HGET', branch.key, 'yielded_by') == ARGV[2] then return answer('yielded') end
+  if is_unfair(branch) then
+    redis.call('HSET', branch.key, 'queued_at', stamp(NOW), 'yielded_by', ARGV[2])
+    return answer('yielded')
+  end
+end
 
 local took_over, status = branch.state == 'running', 'claimed'
 local lost_worker = took_over and redis.call('HGET', branch.key, 'worker') or ''
@@ -45,4 +73,5 @@ redis.call('HSET', branch.key, 'state', 'running', 'claim', ARGV[2], 'claim_stat
   'lost_worker', lost_worker, 'worker', ARGV[3], 'lease_until', lease)
 if branch.started_at == '0' then redis.call('HSET', branch.key, 'started_at', stamp(NOW)) end
 redis.call('HSET', BASE .. 'subtasks', branch.subtask, 'running')
+redis.call('SADD', BASE .. 'running', branch.id)
 return answer(status)

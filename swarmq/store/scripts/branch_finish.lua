@@ -1,4 +1,4 @@
--- uses: swarm branch
+-- uses: swarm budget branch
 -- End a branch with its outcome. Only the holder of the newest token may.
 -- KEYS: swarm
 -- ARGV: branch id, token, exit, outcome, events ...

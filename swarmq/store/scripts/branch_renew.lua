@@ -1,4 +1,4 @@
--- uses: swarm branch
+-- uses: swarm budget branch
 -- Prolong a lease and note what the holder observes. A lease that ran out is renewed as long as nobody took the branch.
 -- KEYS: swarm
 -- ARGV: branch id, token, lease in seconds, observation

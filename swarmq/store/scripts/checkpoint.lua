@@ -1,4 +1,4 @@
--- uses: swarm branch
+-- uses: swarm budget branch
 -- Note the last checkpoint commit of a branch. Only the holder of the newest token may.
 -- KEYS: swarm
 -- ARGV: branch id, token, commit

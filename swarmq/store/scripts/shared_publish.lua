@@ -1,4 +1,4 @@
--- uses: swarm branch
+-- uses: swarm budget branch
 -- Publish a result for the other branches of the swarm; a key's newer value replaces the older one.
 -- KEYS: swarm
 -- ARGV: call id, key, time to live in seconds or '', most bytes per swarm, branch id or '', token,

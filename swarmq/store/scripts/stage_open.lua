@@ -1,4 +1,4 @@
--- uses: swarm branch
+-- uses: swarm budget branch
 -- Open a stage, or add branches to it. Branches that are there already stay as they are, so repeating it is harmless.
 -- KEYS: swarm
 -- ARGV: stage, max_subagents, event, branch id, subtask id, spec, branch id, subtask id, spec ...

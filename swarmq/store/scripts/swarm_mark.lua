@@ -1,5 +1,5 @@
 -- uses: swarm
--- Set a field of an unfinished swarm once: cancel_reason or error. The first value stays.
+-- Set a field of an unfinished swarm once: cancel_reason, error or limit. The first value stays.
 -- KEYS: swarm
 -- ARGV: field, value
 -- Returns 0 where the swarm has ended, else 1.

@@ -105,7 +105,7 @@ async def test_a_job_whose_lease_is_lost_ends_with_an_ordinary_exception(runtime
 
     with pytest.raises(LeaseLost):
         await overtaken()
-    assert await runtime.store.jobs.held(SWARM, "plan")
+    assert (await runtime.store.jobs.look(SWARM, "plan")).held
 
 
 async def test_a_job_outlives_a_beat_that_redis_does_not_answer(

@@ -26,7 +26,7 @@ async def hold(store: Store, lease_seconds: float) -> None:
         entry = Entry(step=index, at=claim.token, message=user("text")).encode()
         await store.transcripts.record(
             SWARM, BRANCH, claim.token, index, [entry], [],
-            steps=1, tool_calls=0, usage=Usage(), reserve_step=False, max_total_steps=0,
+            steps=1, tool_calls=0, usage=Usage(), reserve=None,
         )  # fmt: skip
         index += 1
         sys.stdout.write(f"{index}\n")

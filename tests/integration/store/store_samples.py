@@ -15,7 +15,7 @@ from swarmq.models.plan import Kind, Plan, Subtask
 from swarmq.models.swarm import SubtaskResult, SubtaskStatus, SwarmResult, SwarmSpec, SwarmState
 from swarmq.models.transcript import Entry
 from swarmq.store.store import Store
-from swarmq.store.transcripts import Recorded
+from swarmq.store.transcripts import Recorded, Reservation
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ async def opened(store: Store, *branch_ids: str, max_subagents: int = 100, **opt
 
 
 async def record(
-    store: Store, branch_id: str, token: int, index: int, *texts: str, steps: int = 0, budget: int | None = None
+    store: Store, branch_id: str, token: int, index: int, *texts: str, steps: int = 0, reserve: bool = False
 ) -> Recorded:
     return await store.transcripts.record(
         SWARM,
@@ -70,8 +70,7 @@ async def record(
         steps=steps,
         tool_calls=0,
         usage=Usage(input_tokens=10 * steps, output_tokens=steps),
-        reserve_step=budget is not None,
-        max_total_steps=budget or 0,
+        reserve=Reservation() if reserve else None,
     )
 
 

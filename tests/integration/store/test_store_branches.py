@@ -235,12 +235,3 @@ async def test_what_is_not_there(store: Store) -> None:
         await store.branches.finish(SWARM, "z", 1, DONE)
     assert [found.spec.id for found in await store.branches.load_all(SWARM)] == ["a"]
     assert await store.branches.load_all("nowhere000") == []
-
-
-async def test_touching_notes_that_a_message_was_sent_again(store: Store) -> None:
-    await opened(store, "a")
-    before = (await store.branches.load(SWARM, "a")).queued_at
-    assert await store.branches.touch_queued(SWARM, "a")
-    assert (await store.branches.load(SWARM, "a")).queued_at > before > 0
-    await claim(store)
-    assert not await store.branches.touch_queued(SWARM, "a")

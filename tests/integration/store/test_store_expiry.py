@@ -20,7 +20,7 @@ async def full_swarm(store: Store) -> None:
     await opened(store, "a", "b", "c", "d", max_subagents=2, keep_days=2.0, idempotency_key="nightly")
     await store.swarms.add_canvas(SWARM, {"task_id": "producer"})
     held = await store.branches.claim(SWARM, "a", "w", 60)
-    await record(store, "a", held.token, 0, "one", steps=1, budget=10)
+    await record(store, "a", held.token, 0, "one", steps=1, reserve=True)
     await store.branches.finish(SWARM, "a", held.token, DONE)
     await store.stages.record_merge(SWARM, 0, "a", MergeReport(status="merged"))
     await store.stages.open(SWARM, 1, [branch_spec("e", 1)], 2)
@@ -41,7 +41,7 @@ LATE_WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
     "event": lambda store: store.events.emit(SWARM, event()),
     "claim": lambda store: store.branches.claim(SWARM, "b", "w", 60),
     "cancel": lambda store: store.branches.cancel(SWARM, "b", "late"),
-    "record": lambda store: record(store, "a", 1, 0, "late", steps=1, budget=9),
+    "record": lambda store: record(store, "a", 1, 0, "late", steps=1, reserve=True),
     "finish": lambda store: store.branches.finish(SWARM, "a", 1, DONE),
 }
 

@@ -36,7 +36,7 @@ async def run_branch(store: Store, branch_id: str, written: list[int]) -> bool:
     assert claim.status == "claimed"
     assert claim.token == 1
     for step in range(STEPS):
-        recorded = await record(store, branch_id, claim.token, step, f"step {step}", steps=1, budget=100_000)
+        recorded = await record(store, branch_id, claim.token, step, f"step {step}", steps=1, reserve=True)
         assert recorded.limit is None
         written.append(step)
     await store.swarms.add(SWARM, retries=1)

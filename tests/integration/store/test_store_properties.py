@@ -28,6 +28,7 @@ from swarmq.models.transcript import Entry
 from swarmq.store.address import parse_address
 from swarmq.store.connection import Gate, Route
 from swarmq.store.store import Store
+from swarmq.store.transcripts import Reservation
 
 T = TypeVar("T")
 
@@ -182,7 +183,7 @@ class BranchMachine(RuleBasedStateMachine):
         entry = Entry(step=0, at=1, message=user(text)).encode()
         call = self.store.transcripts.record(
             self.swarm, id_, branch.token - age, len(branch.entries), [entry], [],
-            steps=1, tool_calls=0, usage=Usage(), reserve_step=True, max_total_steps=1_000_000,
+            steps=1, tool_calls=0, usage=Usage(), reserve=Reservation(),
         )  # fmt: skip
         if self.holds(branch, age):
             recorded = self.run(call, lose)

@@ -19,6 +19,7 @@ from swarmq.models.transcript import Entry
 from swarmq.store.branches import Cancelled, Claim, Finished
 from swarmq.store.connection import Gate
 from swarmq.store.store import Store
+from swarmq.store.transcripts import Reservation
 
 BRANCHES = [f"b{n}" for n in range(12)]
 STEPS = 15
@@ -66,7 +67,7 @@ class Storm:
             entry = Entry(step=step, at=token, message=user(f"{step}")).encode()
             await self.store.transcripts.record(
                 SWARM, branch_id, token, step, [entry], [],
-                steps=1, tool_calls=0, usage=Usage(), reserve_step=step + 1 < STEPS, max_total_steps=10_000,
+                steps=1, tool_calls=0, usage=Usage(), reserve=Reservation() if step + 1 < STEPS else None,
             )  # fmt: skip
             if self.chance.random() < 0.05:
                 await self.store.branches.release(SWARM, branch_id, token)

@@ -34,7 +34,7 @@ async def test_entries_are_appended_in_order_with_events_and_counters(store: Sto
     usage = Usage(input_tokens=7, output_tokens=3, cached_tokens=5, cache_write_tokens=2)
     await store.transcripts.record(
         SWARM, "a", token, 2, [entry.encode()], [encode(event(text="told"))],
-        steps=0, tool_calls=2, usage=usage, reserve_step=False, max_total_steps=0,
+        steps=0, tool_calls=2, usage=usage, reserve=None,
     )  # fmt: skip
     assert await texts(store) == ["one", "two", "three"]
     assert (await store.transcripts.load(SWARM, "a"))[2] == entry
@@ -91,37 +91,38 @@ async def test_a_checkpoint_is_noted_and_survives_the_holder(store: Store) -> No
 
 
 async def test_steps_are_reserved_from_the_swarms_budget(store: Store) -> None:
-    await opened(store, "a", "b")
+    await opened(store, "a", "b", max_total_steps=3)
     a, b = await claimed(store, "a"), await claimed(store, "b")
-    assert (await record(store, "a", a, 0, "system", budget=3)).limit is None
-    assert (await record(store, "b", b, 0, "system", budget=3)).limit is None
+    assert (await record(store, "a", a, 0, "system", reserve=True)).limit is None
+    assert (await record(store, "b", b, 0, "system", reserve=True)).limit is None
     assert (await record(store, "a", a, 1, "answer", steps=1)).limit is None
-    assert (await record(store, "a", a, 2, "tools", budget=3)).limit is None
+    assert (await record(store, "a", a, 2, "tools", reserve=True)).limit is None
     assert (await record(store, "b", b, 1, "answer", steps=1)).limit is None
-    assert (await record(store, "b", b, 2, "tools", budget=3)).limit == "max_total_steps"
+    assert (await record(store, "b", b, 2, "tools", reserve=True)).limit == "max_total_steps"
     counters = await store.swarms.counters(SWARM)
     assert (counters["steps"], counters["reserved_steps"]) == (2, 3)
-    assert (await record(store, "b", b, 3, "tools", budget=4)).limit is None  # a larger budget leaves one
+    await store.gate.call("HSET", keys.SWARM(SWARM), "max_total_steps", 4)
+    assert (await record(store, "b", b, 3, "tools", reserve=True)).limit is None  # a larger budget leaves one
 
 
 async def test_a_reserved_step_is_not_reserved_again_by_the_next_holder(store: Store) -> None:
-    await opened(store, "a", "b")
+    await opened(store, "a", "b", max_total_steps=1)
     old = await claimed(store, "a", lease_seconds=0.001)
-    assert (await record(store, "a", old, 0, "system", budget=1)).limit is None
+    assert (await record(store, "a", old, 0, "system", reserve=True)).limit is None
     await lease_over(store, "a")
     new = await claimed(store, "a")
-    assert (await record(store, "a", new, 1, budget=1)).limit is None
+    assert (await record(store, "a", new, 1, reserve=True)).limit is None
     other = await claimed(store, "b")
-    assert (await record(store, "b", other, 0, "system", budget=1)).limit == "max_total_steps"
+    assert (await record(store, "b", other, 0, "system", reserve=True)).limit == "max_total_steps"
     await store.branches.finish(SWARM, "a", new, DONE)  # it never used its step
-    assert (await record(store, "b", other, 1, budget=1)).limit is None
+    assert (await record(store, "b", other, 1, reserve=True)).limit is None
 
 
 async def test_a_step_without_a_reservation_counts_too(store: Store) -> None:
-    await opened(store, "a")
+    await opened(store, "a", max_total_steps=2)
     token = await claimed(store)
     await record(store, "a", token, 0, "one", steps=2)
-    assert (await record(store, "a", token, 1, "two", budget=2)).limit == "max_total_steps"
+    assert (await record(store, "a", token, 1, "two", reserve=True)).limit == "max_total_steps"
 
 
 async def test_a_record_is_one_command(own_valkey: ValkeyServer) -> None:
@@ -133,7 +134,7 @@ async def test_a_record_is_one_command(own_valkey: ValkeyServer) -> None:
     with own_valkey.client() as client:
         client.config_resetstat()
         for index in range(1, 21):
-            await record(store, "a", token, index, "text", steps=1, budget=1000)
+            await record(store, "a", token, index, "text", steps=1, reserve=True)
         calls = {name: facts["calls"] for name, facts in client.info("commandstats").items()}
     sent = {
         name: count for name, count in calls.items() if name.partition("_")[2] in ("evalsha", "eval", "script|load")

@@ -20,7 +20,7 @@ from agent_fakes import (
     says,
 )
 
-from swarmq.agent.assignment import LoopResult
+from swarmq.agent.assignment import LoopResult, Parked
 from swarmq.agent.loop import run_agent
 from swarmq.errors import LeaseLost, PermanentModelError, TransientModelError
 from swarmq.models.branch import Exit
@@ -58,7 +58,7 @@ async def test_a_text_answer_ends_the_run() -> None:
     assert (result.exit, result.text, result.error, result.fault) == (Exit.COMPLETED, "Done.", None, None)
     assert (result.steps, result.tool_calls, result.usage.input_tokens) == (1, 0, 100)
     assert world.log == ["record system, user", "record assistant"]
-    assert [write.reserve_step for write in world.journal.writes] == [True, False]
+    assert [write.reserves for write in world.journal.writes] == [True, False]
     assert world.types() == [EventType.BRANCH_STEP, EventType.BRANCH_MESSAGE, EventType.BRANCH_OUTPUT]
     assert world.model.conversations[0].closed
 
@@ -75,7 +75,7 @@ async def test_an_answer_is_recorded_before_its_tools_run_and_the_worktree_saved
         "record assistant",
     ]
     assert [(write.steps, write.tool_calls) for write in world.journal.writes] == [(0, 0), (1, 0), (0, 1), (1, 0)]
-    assert [write.reserve_step for write in world.journal.writes] == [True, False, True, False]
+    assert [write.reserves for write in world.journal.writes] == [True, False, True, False]
     assert [entry.step for entry in world.journal.entries] == [0, 0, 1, 1, 2]
     assert (result.steps, result.tool_calls) == (2, 1)
 
@@ -138,7 +138,7 @@ async def test_max_steps() -> None:
     assert (result.exit, result.limit, result.steps) == (Exit.MAX_STEPS, "max_steps_per_subagent", 2)
     assert result.text == "2"
     assert "2 steps" in str(result.error)
-    assert not world.journal.writes[-1].reserve_step  # a step that will never be made is not taken from the swarm
+    assert not world.journal.writes[-1].reserves  # a step that will never be made is not taken from the swarm
 
 
 async def test_no_step_finished_in_time() -> None:
@@ -227,7 +227,7 @@ async def test_a_cut_answer_is_continued_twice_and_is_one_text() -> None:
     result = await world.run()
     assert (result.exit, result.text, result.steps) == (Exit.COMPLETED, "One, two, three.", 4)
     assert "Go on exactly where it stopped" in world.sent[5].text
-    assert [write.reserve_step for write in world.journal.writes[3:6]] == [False, True, False]
+    assert [write.reserves for write in world.journal.writes[3:6]] == [False, True, False]
 
 
 async def test_the_third_cut_fails() -> None:
@@ -298,6 +298,47 @@ async def test_the_swarms_steps_are_used_up(write: int, steps: int) -> None:
     result = await world.run()
     assert (result.exit, result.limit, result.fault) == (Exit.BUDGET_EXHAUSTED, "max_total_steps", None)
     assert (world.model.asked, result.steps) == (steps, steps)
+
+
+async def test_a_step_waits_for_room_in_the_budget_and_no_time_out_runs() -> None:
+    world = World(FakeModel(says("Done.")))
+    for write in range(1, 8):
+        world.journal.verdicts[write] = Verdict(hold="budget")
+    result = await world.run(step_timeout_seconds=1, model_call_timeout_seconds=1)
+    assert (result.exit, world.model.asked) == (Exit.COMPLETED, 1)
+    asked = [write for write in world.journal.writes if not write.entries]
+    assert len(asked) == 7
+    assert {write.expected for write in asked} == {world.journal.writes[0].expected}
+    assert world.time.slept == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0])
+
+
+async def test_waiting_for_room_ends_with_a_limit_or_a_cancel() -> None:
+    for verdict, exit_ in (
+        (Verdict(limit="max_tokens"), Exit.BUDGET_EXHAUSTED),
+        (Verdict(cancel_reason="enough", hold="budget"), Exit.CANCELLED),
+    ):
+        world = World(FakeModel(says("Done.")))
+        world.journal.verdicts.update({1: Verdict(hold="budget"), 2: verdict})
+        result = await world.run()
+        assert (result.exit, world.model.asked) == (exit_, 0)
+
+
+async def test_a_paused_swarm_parks_the_branch_behind_its_last_record() -> None:
+    world = World(FakeModel(says("", call("edit")), says("Done.")))
+    world.journal.verdicts[3] = Verdict(hold="paused")
+    with pytest.raises(Parked):
+        await world.run()
+    assert [entry.message.role for entry in world.journal.entries][-1] is Role.TOOL
+    assert (world.model.asked, world.model.conversations[0].closed) == (1, True)
+
+
+async def test_the_next_call_is_expected_to_send_the_conversation_and_to_read_what_is_cached() -> None:
+    cached = Usage(input_tokens=500, output_tokens=9, cached_tokens=300)
+    world = World(FakeModel(says("", call("read"), usage=cached), says("Done.")))
+    await world.run(max_output_tokens=700)
+    first, second = (write.expected for write in world.journal.writes if write.expected is not None)
+    assert (first.output_tokens, first.cached_tokens) == (700, 0)
+    assert second.input_tokens > second.cached_tokens == 500
 
 
 async def test_a_cancelled_branch_runs_no_more_tools() -> None:

@@ -171,6 +171,14 @@ class FakeHandle:
         self.client.calls.append(("cancel", reason, branch))
         return not self.client.swarm.state.final
 
+    async def pause(self, reason: str = "") -> bool:
+        self.client.calls.append(("pause", reason))
+        return not self.client.swarm.state.final
+
+    async def resume(self) -> bool:
+        self.client.calls.append(("resume",))
+        return not self.client.swarm.state.final
+
     async def retry_failed(self) -> FakeHandle:
         self.client.calls.append(("retry",))
         if self.client.interrupt_submit:

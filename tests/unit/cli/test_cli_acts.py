@@ -1,4 +1,4 @@
-"""transcript, diff, merge, retry, cancel and what looks after the machine."""
+"""transcript, diff, merge, retry, pause, cancel and what looks after the machine."""
 
 from __future__ import annotations
 
@@ -126,6 +126,24 @@ def test_cancel(cli: Cli) -> None:
     assert done.out == f"branch fix-parser of swarm {SWARM} is being cancelled\n"
     assert cli.client.calls[-1] == ("cancel", "enough", "fix-parser")
     assert orjson.loads(cli.run("cancel", "last", "--json").out)["cancelled"] is True
+
+
+def test_pause_and_resume(cli: Cli) -> None:
+    cli.client.swarm = record(SwarmState.RUNNING)
+    done = cli.run("pause", SWARM[:3], "--reason", "lunch")
+    assert done.out == f"swarm {SWARM} is paused; let it go on: swarmq resume {SWARM}\n"
+    assert cli.client.calls[-1] == ("pause", "lunch")
+    assert f"swarmq watch {SWARM}" in cli.run("resume", "last").out
+    assert orjson.loads(cli.run("pause", "last", "--json").out) == {"swarm": SWARM, "paused": True}
+    assert orjson.loads(cli.run("resume", "last", "--json").out) == {"swarm": SWARM, "paused": False}
+
+
+def test_an_ended_swarm_can_be_neither_paused_nor_resumed(cli: Cli) -> None:
+    for command in ("pause", "resume"):
+        done = cli.run(command, SWARM)
+        assert (done.code, done.out) == (2, "")
+        assert "there is nothing to" in done.err
+    assert f"swarmq retry {SWARM} --failed" in cli.run("resume", SWARM).err
 
 
 def test_gc_and_cache(cli: Cli) -> None:

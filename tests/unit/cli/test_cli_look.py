@@ -29,13 +29,17 @@ def status(swarm_id: str, state: SwarmState = SwarmState.RUNNING) -> SwarmStatus
 
 
 def test_ls(cli: Cli) -> None:
-    cli.client.statuses = [status("aaa"), status("bbb", SwarmState.FAILED)]
+    priced = status("bbb", SwarmState.FAILED).model_copy(update={"cost_usd": 0.0123})
+    paused = status("ccc").model_copy(update={"paused": True, "cost_usd": 12.5})
+    cli.client.statuses = [status("aaa"), priced, paused]
+    assert "5       $0.0123  " in cli.run("ls").out
+    assert "ccc  paused   1/2    1/3       1,200  5       $12.50   " in cli.run("ls").out
     done = cli.run("ls", "-n", "1")
     header, row = done.out.splitlines()
-    assert header.split() == ["id", "state", "stage", "subtasks", "steps", "tokens", "submitted", "task"]
+    assert header.split() == ["id", "state", "stage", "subtasks", "steps", "tokens", "cost", "submitted", "task"]
     assert row.startswith("aaa  running  1/2    1/3       1,200")
     assert row.endswith("Mend it all")
-    assert [item["id"] for item in orjson.loads(cli.run("ls", "--json").out)] == ["aaa", "bbb"]
+    assert [item["id"] for item in orjson.loads(cli.run("ls", "--json").out)] == ["aaa", "bbb", "ccc"]
 
 
 def test_ls_of_nothing_is_no_data(cli: Cli) -> None:

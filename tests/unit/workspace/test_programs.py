@@ -45,10 +45,10 @@ async def test_endless_errors_do_not_stop_it_for_ever(tmp_path: Path) -> None:
 
 
 async def test_killed_when_cancelled(tmp_path: Path) -> None:
-    running = asyncio.create_task(sh("touch started; exec sleep 1000", tmp_path, timeout_seconds=60))
-    while not (tmp_path / "started").exists():
+    running = asyncio.create_task(sh("exec sleep 1000", tmp_path, timeout_seconds=60))
+    while not (sleeping := [child for child in psutil.Process().children() if child.name() == "sleep"]):
         await asyncio.sleep(0.005)
-    child = next(child for child in psutil.Process().children() if child.name() == "sleep")
+    child = sleeping[0]
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

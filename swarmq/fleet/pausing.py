@@ -1,0 +1,38 @@
+"""Pausing a swarm and letting it go on: a mark in its record, which every claim and every reserved step looks at."""
+
+from __future__ import annotations
+
+from swarmq.fleet.dispatch import Dispatcher
+from swarmq.models.swarm import SwarmState
+from swarmq.store.store import Store
+
+
+async def pause_swarm(store: Store, swarm_id: str, reason: str) -> bool:
+    """No new step starts from now on; calls and tools that run are finished. False where the swarm has ended."""
+    paused = await store.swarms.pause(swarm_id, reason)
+    if paused:
+        await store.audit.append(swarm_id, "user", "pause", {"reason": reason})
+    return paused
+
+
+async def resume_swarm(store: Store, dispatch: Dispatcher, swarm_id: str) -> bool:
+    """Go on where it stood. False where it has ended. Dying before the messages are out is mended by reconcile."""
+    resumed = await store.swarms.resume(swarm_id)
+    if resumed.ended:
+        return False
+    if resumed.was_paused:
+        await store.audit.append(swarm_id, "user", "resume", {})
+    await dispatch.branches(swarm_id, resumed.publish)
+    record = await store.swarms.load(swarm_id)
+    match record.state:
+        case SwarmState.SUBMITTED | SwarmState.PLANNING:
+            await dispatch.plan(swarm_id)
+        case SwarmState.FINISHING:
+            await dispatch.finish_swarm(swarm_id, calls_model=record.spec.options.synthesize)
+        case SwarmState.RUNNING:
+            stage = await store.stages.load(swarm_id, record.stage)
+            if stage is None:
+                await dispatch.start_stage(swarm_id, max(record.stage, 0))
+            elif stage.state == "finished":
+                await dispatch.finish_stage(swarm_id, record.stage)  # closed already: it only goes on
+    return True

@@ -1,0 +1,69 @@
+"""What calls cost a swarm that no branch makes, and whether its cost can be limited at all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from swarmq.agent.room import EXPECTED_OUTPUT_TOKENS
+from swarmq.errors import OptionError
+from swarmq.fleet.journal import reservation
+from swarmq.fleet.runtime import Runtime
+from swarmq.models.messages import Usage
+from swarmq.models.options import SwarmOptions
+from swarmq.models.swarm import SwarmRecord
+from swarmq.providers.registry import Models
+
+INSTRUCTION_TOKENS = 3_000
+"""About what the instructions, the tool and the picture of the repository add to a planner's prompt."""
+
+
+class LimitReached(Exception):
+    """The swarm's budgets leave no room for the call; ``limit`` is the option."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"the swarm's {limit} leaves no room for the call")
+        self.limit = limit
+
+
+@dataclass
+class PaidCall:
+    """``usage`` is to be set by whoever made the calls; it counts from the end of the block."""
+
+    usage: Usage = field(default_factory=Usage)
+
+
+@asynccontextmanager
+async def paid_call(
+    runtime: Runtime, record: SwarmRecord, job: str, model_spec: str, prompt_tokens: int
+) -> AsyncIterator[PaidCall]:
+    """Reserve a call of a job (plan, finish_swarm) from the swarm's budgets, and count what it used. LimitReached.
+
+    No branch runs before the plan or after the last stage, so that there is nobody to wait for.
+    """
+    budgets, price, swarm_id = runtime.store.budgets, runtime.models.price(model_spec), record.spec.id
+    expected = Usage(input_tokens=prompt_tokens + INSTRUCTION_TOKENS, output_tokens=EXPECTED_OUTPUT_TOKENS)
+    reserved = await budgets.reserve(swarm_id, job, reservation(expected, price))
+    if reserved.limit is not None:
+        raise LimitReached(reserved.limit)
+    call = PaidCall()
+    try:
+        yield call
+    finally:
+        used = call.usage != Usage()
+        nano_usd = None if price is None and used else 0 if price is None else price.nano_usd(call.usage)
+        await budgets.settle(swarm_id, job, call.usage, nano_usd)
+
+
+def require_price(models: Models, options: SwarmOptions, model_specs: Iterable[str]) -> None:
+    """OptionError where a cost limit was asked for and the price of a model is not known."""
+    if options.max_cost_usd is None:
+        return
+    for spec in model_specs:
+        if models.price(spec) is None:
+            endpoint, _, name = spec.partition(":")
+            raise OptionError(
+                f"max_cost_usd: the price of {spec} is not known, so its cost cannot be limited; set "
+                f'[endpoints.{endpoint}.prices."{name}"] in swarmq.toml, or limit max_tokens instead'
+            )
