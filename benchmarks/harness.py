@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,14 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def running_fleet(conversations: list[dict[str, Any]], latency_ms: int, files: int = 15) -> Iterator[Fleet]:
-    """Workers for all queues and a model server with that script; rate caps lifted."""
+def running_fleet(
+    conversations: list[dict[str, Any]],
+    latency_ms: int,
+    files: int = 15,
+    agents_workers: int = 1,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[Fleet]:
+    """Workers for all queues and a model server with that script; rate caps lifted. ``variables`` are settings."""
     root = Path(tempfile.mkdtemp(prefix="swarmq-bench-"))
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
@@ -66,16 +72,16 @@ def running_fleet(conversations: list[dict[str, Any]], latency_ms: int, files: i
             "SWARMQ_ENDPOINTS__BENCH__BASE_URL": f"http://127.0.0.1:{(root / 'port').read_text().strip()}/v1",
             "SWARMQ_AGENTS_CONCURRENCY": "1000",
             "SWARMQ_CALLS_PER_WORKER": "1000",
+            **(variables or {}),
         }
         os.environ.update(environment)
-        workers = {
-            queue: stack.enter_context(
-                _running([sys.executable, "-m", "swarmq", "worker", "--queue", queue], environment)
-            )
-            for queue in ("control", "integrate", "agents")
-        }
+        queues = ["control", "integrate", *["agents"] * agents_workers]
+        workers = [
+            stack.enter_context(_running([sys.executable, "-m", "swarmq", "worker", "--queue", queue], environment))
+            for queue in queues
+        ]
         wait_for(lambda: len(list((root / "run" / "workers").glob("*.json"))) == len(workers))
-        yield Fleet(root, repo, load_settings(), workers["agents"])
+        yield Fleet(root, repo, load_settings(), workers[-1])
 
 
 def _repository(path: Path, files: int) -> Path:
