@@ -1,4 +1,4 @@
-"""``swarmq merge``, ``retry`` and ``cancel``."""
+"""``swarmq merge`` and ``cancel``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from swarmq.cli.exits import ExitCode
 from swarmq.cli.lazy import command_app
-from swarmq.cli.render import emit_json, note, write
-from swarmq.cli.session import AsJson, SomeBranch, SwarmId, connected, end, find_branch, submitted, wait_for
+from swarmq.cli.render import emit_json, write
+from swarmq.cli.session import AsJson, SomeBranch, SwarmId, connected, find_branch, wait_for
 
 app = command_app()
 
@@ -39,42 +38,6 @@ def merge(
 
 
 @app.command()
-def retry(
-    swarm_id: SwarmId = "last",
-    failed: Annotated[bool, typer.Option("--failed", help="What succeeded is taken from the result cache.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the new swarm's id, do not wait.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run an ended swarm's plan again; what succeeded comes from the cache."""
-    from swarmq.cli.follow import come_back, follow, print_result
-    from swarmq.errors import UsageError
-
-    if not failed:
-        raise UsageError(f"say what to retry: swarmq retry {swarm_id} --failed")
-    new_id = ""
-
-    def learn(its_id: str) -> None:
-        nonlocal new_id
-        new_id = its_id
-
-    async def go() -> ExitCode:
-        async with connected() as client:
-            handle = await submitted((await client.get(swarm_id)).retry_failed(), learn)
-            if detach:
-                emit_json({"id": new_id}) if as_json else write(new_id)
-                return ExitCode.OK
-            note(f"swarm {new_id}; Ctrl-C leaves it running")
-            result = await follow(handle)
-        return print_result(result, as_json=as_json)
-
-    try:
-        end(wait_for(go()))
-    except KeyboardInterrupt:
-        note(come_back(new_id) if new_id else "\ninterrupted; no swarm was started")
-        end(ExitCode.INTERRUPTED)
-
-
-@app.command()
 def cancel(
     swarm_id: SwarmId,
     branch: SomeBranch = None,
@@ -82,6 +45,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Stop a swarm, or one branch of it."""
+    from swarmq.errors import UsageError
 
     async def go() -> None:
         async with connected() as client:
@@ -91,7 +55,9 @@ def cancel(
         what = f"branch {name} of swarm {handle.id}" if name else f"swarm {handle.id}"
         if as_json:
             emit_json({"swarm": handle.id, "branch": name, "cancelled": cancelled})
-        else:
-            write(f"{what} is being cancelled" if cancelled else f"{what} had ended already")
+        elif cancelled:
+            write(f"{what} is being cancelled")
+        if not cancelled:
+            raise UsageError(f"{what} had ended already; see how with 'swarmq show {handle.id}'")
 
     wait_for(go())

@@ -27,7 +27,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "watch": Entry("watch", "Follow a swarm live until it ends."),
         "result": Entry("swarms", "Print the report of an ended swarm."),
         "merge": Entry("changes", "Fast-forward a branch of yours to the result."),
-        "retry": Entry("changes", "Run an ended swarm's plan again; what succeeded comes from the cache."),
+        "retry": Entry("retry", "Run an ended swarm's plan again; what failed goes on where it was."),
         "cancel": Entry("changes", "Stop a swarm, or one branch of it."),
         "demo": Entry("demo", "Fix a small sample repository with a scripted model."),
     },
