@@ -6,7 +6,7 @@ import time
 
 import structlog
 
-from swarmq.errors import NotFoundError, StoreError, WorkspaceError
+from swarmq.errors import NotFoundError, SchemaError, StoreError, WorkspaceError
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import plan_of
@@ -39,7 +39,7 @@ async def _tried_before(runtime: Runtime, swarm: SwarmRecord) -> list[SwarmRecor
     while earlier_id is not None:
         try:
             earlier = (await runtime.store.swarms.load(earlier_id)).spec
-        except NotFoundError:
+        except (NotFoundError, SchemaError):  # its records are gone, or another version's: its successes are lost to us
             break
         spec = swarm.spec.model_copy(update={"options": earlier.options})
         found.append(swarm.model_copy(update={"spec": spec}))
