@@ -191,3 +191,24 @@ def test_the_note_says_why_it_ended_and_what_is_there() -> None:
     assert "as that attempt left them" in saved
     assert "nothing that it wrote was kept" in retry_note(Path("/p"), "x", saved=False).text
     assert "directory" not in retry_note(None, "x", saved=False).text
+
+
+@settings(deadline=None)
+@given(turns_of_runs, st.integers(2, 9), st.integers(1, 6))
+def test_a_retry_that_is_lost_resumes_as_any_other_run(turns: list[Completion], writes: int, crash_after: int) -> None:
+    turns = [*turns, says("The end."), says("The end, once more.")]
+    entries = entries_after(turns, writes)
+    undisturbed = FakeJournal()
+    expected = try_again(StatelessModel(*turns), entries, undisturbed)
+    lost = FakeJournal(crash_after=crash_after)
+    try:
+        try_again(StatelessModel(*turns), entries, lost)
+    except Crash:
+        given_ = assignment(lost.entries, user("[moved]"))
+        after = FakeJournal()
+        run = run_agent(given_, StatelessModel(*turns), FakeToolbox(), after, FakeCheckpoint(), FakeTime().clock())
+        result = asyncio.run(run)
+        assert (result.exit, result.text, result.steps) == (expected.exit, expected.text, expected.steps)
+        assert (result.usage, result.tool_calls) == (expected.usage, expected.tool_calls)
+        steps = [e.step for e in (*lost.entries, *after.entries) if e.message.role is Role.ASSISTANT]
+        assert steps == list(range(1, len(steps) + 1))

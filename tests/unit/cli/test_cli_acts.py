@@ -55,6 +55,13 @@ def test_transcript(cli: Cli) -> None:
     assert len(orjson.loads(cli.run("transcript", "last", "fix-p", "--json").out)) == 4
 
 
+def test_a_transcript_tells_what_was_said_in_an_earlier_swarm(cli: Cli) -> None:
+    said, *others = conversation()
+    cli.client.entries = [said.model_copy(update={"adopted_from": "earlier000/fix-parser"}), *others]
+    out = cli.run("transcript", "last", "fix-p").out
+    assert out.count(" · in earlier000/fix-parser ──") == 1
+
+
 def test_transcript_needs_a_branch_where_there_are_several(cli: Cli) -> None:
     done = cli.run("transcript", "last")
     assert done.code == 2
