@@ -51,20 +51,20 @@ class Anew:
     reason: str
 
 
-async def last_attempt(store: Store, swarm_id: str | None, subtask_id: str) -> Attempt | None:
-    """Looks back through retries of retries; None where the subtask never got an answer. NotFoundError."""
-    while swarm_id is not None:
-        swarm = await store.swarms.load(swarm_id)
-        branch = latest_branches(await store.branches.load_all(swarm_id)).get(subtask_id)
+async def last_attempt(store: Store, swarm: SwarmRecord, subtask_id: str) -> Attempt | None:
+    """In that swarm, else in those that it tried again; None where the subtask never got an answer. NotFoundError."""
+    while True:
+        branch = latest_branches(await store.branches.load_of(swarm.spec.id, subtask_id)).get(subtask_id)
         if branch is not None and branch.outcome is not None:
             try:
-                entries = await store.transcripts.load(swarm_id, branch.spec.id)
+                entries = await store.transcripts.load(swarm.spec.id, branch.spec.id)
             except SchemaError as error:
                 return Attempt(swarm, branch, branch.outcome, (), str(error))
             if answers_in(entries):
                 return Attempt(swarm, branch, branch.outcome, entries)
-        swarm_id = None if swarm.spec.anew else swarm.spec.retry_of
-    return None
+        if swarm.spec.anew or swarm.spec.retry_of is None:
+            return None
+        swarm = await store.swarms.load(swarm.spec.retry_of)
 
 
 async def continuation(
@@ -79,7 +79,7 @@ async def continuation(
     if swarm.spec.anew or swarm.spec.retry_of is None:
         return None
     try:
-        attempt = await last_attempt(store, swarm.spec.retry_of, subtask.id)
+        attempt = await last_attempt(store, await store.swarms.load(swarm.spec.retry_of), subtask.id)
     except NotFoundError:
         return Anew(swarm.spec.retry_of, "its records are gone (keep_days is over)")
     except SchemaError as error:
@@ -149,7 +149,7 @@ async def _prospect(store: Store, swarm: SwarmRecord, subtask: Subtask, *, anew:
         return told(start_anew("the cache is bypassed"))
     if anew:
         return told(start_anew("asked for"))
-    attempt = await last_attempt(store, swarm.spec.id, subtask.id)
+    attempt = await last_attempt(store, swarm, subtask.id)
     if attempt is None:
         return told(start_anew("it had not begun"))
     if attempt.unreadable is not None:

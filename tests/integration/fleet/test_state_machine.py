@@ -220,7 +220,9 @@ async def test_a_cancel_while_the_result_is_made_up_counts(runtime: Runtime, mon
     await in_stage_0(runtime)
     await runtime.store.branches.finish(SWARM, "reader", 1, Outcome(exit=Exit.COMPLETED, text="seen"))
     await finish_stage(runtime, SWARM, 0)
-    result, cancelled, states = finish_module._result, [], []
+    result = finish_module._result
+    cancelled: list[bool] = []
+    states: list[SwarmState] = []
 
     async def interrupted(*args: Any) -> Any:
         made = await result(*args)
