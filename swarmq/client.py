@@ -223,7 +223,7 @@ class AsyncClient:
         changes = {
             "id": swarm_id_for(task_id),
             "celery_task_id": task_id,
-            "plan": record.plan,
+            "plan": record.plan or record.spec.plan,
             "options": changed_options(record.spec.options, options),
             "created_at": time.time(),
             "retry_of": record.spec.id,

@@ -138,10 +138,6 @@ async def submit_and_follow(checked: Checked, plan: Plan | None, asked: Run) -> 
         spec = checked.spec
         submission = client.submit(spec.task, repo=spec.repo, plan=plan, **checked.options)
         handle = await submitted(submission, asked.learn)
-        if handle.joined:
-            note(
-                f"joined swarm {handle.id}: its idempotency key is this one; task and options stay what they were then"
-            )
         if asked.detach:
             note(f"follow it: swarmq watch {handle.id}")
             emit_json({"id": handle.id, "joined": handle.joined}) if asked.as_json else write(handle.id)

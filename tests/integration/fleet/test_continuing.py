@@ -375,6 +375,23 @@ async def test_bad_requests_for_a_retry_are_refused(runtime: Runtime) -> None:
     assert len(await runtime.store.swarms.list(10)) == 1
 
 
+async def test_a_retry_is_a_swarm_of_its_own_with_the_plan_and_base_of_the_first(runtime: Runtime, repo: Path) -> None:
+    """Also where the first one ended before its plan was recorded, for want of a key."""
+    client = AsyncClient("redis://unused", settings=runtime.settings)
+    client._store, client._dispatch = runtime.store, runtime.dispatch
+    plan = Plan(subtasks=(ALPHA,))
+    first = spec(repo, idempotency_key="nightly").model_copy(update={"plan": plan, "created_at": 1000.0})
+    await runtime.store.swarms.create(first)
+    await runtime.store.swarms.set_error(FIRST, "planning failed: no key")
+    await finish_swarm(runtime, FIRST)
+    again = await AsyncSwarmHandle(client, FIRST).retry_failed(anew=True, max_total_steps=7)
+    assert (again.joined, again.id == FIRST) == (False, False)
+    made = (await again.record()).spec
+    assert (made.plan, made.base_commit, made.retry_of, made.anew) == (plan, first.base_commit, FIRST, True)
+    assert made.options == changed_options(first.options, {"max_total_steps": 7})
+    assert made.created_at > first.created_at, "reconcile's patience with it starts now"
+
+
 async def test_an_entry_that_does_not_parse_fails_its_branch_alone(runtime: Runtime, repo: Path) -> None:
     """Not skipped: the model would go on from a conversation that never was."""
     await runtime.store.swarms.create(spec(repo, max_steps_per_subagent=10))
