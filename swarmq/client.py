@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Self
 from swarmq.errors import NotFoundError, UsageError
 from swarmq.fleet.accept import Submission, checked_spec, swarm_id_for
 from swarmq.fleet.build import build_app
+from swarmq.fleet.continuing import prospects
 from swarmq.fleet.dispatch import Dispatcher
 from swarmq.fleet.ending import cancel_branch, cancel_swarm
 from swarmq.fleet.gc import collect_garbage
@@ -21,8 +23,9 @@ from swarmq.fleet.pausing import pause_swarm, resume_swarm
 from swarmq.fleet.spending import require_price
 from swarmq.models.branch import BranchRecord
 from swarmq.models.events import Event, EventType
-from swarmq.models.options import SwarmOptions
+from swarmq.models.options import SwarmOptions, changed_options
 from swarmq.models.plan import Plan
+from swarmq.models.retry import Prospect
 from swarmq.models.swarm import SwarmRecord, SwarmResult, SwarmSpec, SwarmState, SwarmStatus
 from swarmq.providers.registry import Models
 from swarmq.settings import Settings, load_settings
@@ -35,11 +38,15 @@ from swarmq.workspace.swarm_repository import SwarmRepository
 
 
 class AsyncSwarmHandle:
-    """One swarm. Holds no state of its own: every call reads the records."""
+    """One swarm. Holds no state of its own: every call reads the records.
 
-    def __init__(self, client: AsyncClient, swarm_id: str) -> None:
+    ``joined``: submitting found this swarm by its idempotency key, and started nothing.
+    """
+
+    def __init__(self, client: AsyncClient, swarm_id: str, *, joined: bool = False) -> None:
         self._client = client
         self.id = swarm_id
+        self.joined = joined
 
     async def record(self) -> SwarmRecord:
         """Everything the store knows of the swarm."""
@@ -65,7 +72,11 @@ class AsyncSwarmHandle:
         return self._client.store.events.follow(self.id, after)
 
     async def cancel(self, reason: str = "cancelled by the user", branch: str | None = None) -> bool:
-        """Stop the swarm, or one branch of it. False where it had ended already."""
+        """Stop the swarm, or one branch of it. False where it had ended already.
+
+        True for a swarm: it ends as cancelled. True for a branch: it is told to stop, and may still complete if it was
+        at its end. NotFoundError for a branch that does not exist.
+        """
         store, dispatch = self._client.store, self._client.dispatch
         if branch is not None:
             return await cancel_branch(store, dispatch, self.id, branch, reason)
@@ -116,14 +127,30 @@ class AsyncSwarmHandle:
         await fast_forward(Path(record.spec.repo), target, record.result.commit)
         return target
 
-    async def retry_failed(self) -> AsyncSwarmHandle:
-        """Submit the same plan on the same base again: what succeeded comes from the result cache."""
+    async def retry_failed(self, *, anew: bool = False, **options: Any) -> AsyncSwarmHandle:
+        """Submit the same plan on the same base as a new swarm, with ``options`` changed.
+
+        What succeeded comes from the result cache; what did not goes on with its conversation and its files, unless
+        that makes no sense or ``anew`` is asked for. UsageError for a swarm that runs or has succeeded.
+        """
+        return await self._client.resubmit(await self._retryable(), anew=anew, **options)
+
+    async def prospects(self, *, anew: bool = False, **options: Any) -> list[Prospect]:
+        """What ``retry_failed`` with the same arguments will do with each subtask. The same errors."""
+        record = await self._retryable()
+        cache = changed_options(record.spec.options, options).cache
+        return await prospects(self._client.store, record, anew=anew, cache=cache)
+
+    async def _retryable(self) -> SwarmRecord:
         record = await self.record()
         if not record.state.final:
-            raise UsageError(f"swarm {self.id} is {record.state}: only an ended swarm can be retried")
+            raise UsageError(
+                f"swarm {self.id} is {record.state}: wait for its end with 'swarmq watch {self.id}', "
+                f"or stop it with 'swarmq cancel {self.id}'"
+            )
         if record.state is SwarmState.SUCCEEDED:
             raise UsageError(f"swarm {self.id} succeeded: there is nothing to retry")
-        return await self._client.resubmit(record)
+        return record
 
 
 class AsyncClient:
@@ -199,7 +226,6 @@ class AsyncClient:
             task, context or None, str(repo) if repo else None, plan.model_dump(mode="json") if plan else None, options
         )
         spec = await checked_spec(submission, swarm_id_for(task_id), task_id)
-        self._check_cost_limit(spec.options)
         return await self._start(spec)
 
     def _check_cost_limit(self, options: SwarmOptions) -> None:
@@ -208,23 +234,28 @@ class AsyncClient:
         known = [name for name in named if name and self.settings.endpoint(name.partition(":")[0]) is not None]
         require_price(Models(self.settings), options, sorted(known))
 
-    async def resubmit(self, record: SwarmRecord) -> AsyncSwarmHandle:
-        """The same task and plan from the same commit, as a new swarm."""
+    async def resubmit(self, record: SwarmRecord, *, anew: bool = False, **options: Any) -> AsyncSwarmHandle:
+        """The same task and plan from the same commit, as a new swarm that knows the old one. OptionError."""
         task_id = str(uuid.uuid4())
         changes = {
             "id": swarm_id_for(task_id),
             "celery_task_id": task_id,
-            "plan": record.plan,
-            "options": record.spec.options.model_copy(update={"idempotency_key": None}),
+            "plan": record.plan or record.spec.plan,
+            "options": changed_options(record.spec.options, options),
+            "created_at": time.time(),
+            "retry_of": record.spec.id,
+            "anew": anew,
         }
         return await self._start(record.spec.model_copy(update=changes))
 
     async def _start(self, spec: SwarmSpec) -> AsyncSwarmHandle:
+        self._check_cost_limit(spec.options)
         await self._connect()
         swarm_id = await self.store.swarms.create(spec)
-        if swarm_id == spec.id:  # else the idempotency key's first swarm, which is under way
+        joined = swarm_id != spec.id  # the idempotency key's first swarm, which is under way or has ended
+        if not joined:
             await self.dispatch.plan(swarm_id)
-        return AsyncSwarmHandle(self, swarm_id)
+        return AsyncSwarmHandle(self, swarm_id, joined=joined)
 
     async def get(self, swarm_id: str) -> AsyncSwarmHandle:
         """The swarm of that id, of a unique beginning of it, or the newest one for ``last``."""

@@ -12,6 +12,7 @@ from swarmq.background import BackgroundLoop
 from swarmq.client import AsyncClient, AsyncSwarmHandle
 from swarmq.models.events import Event
 from swarmq.models.plan import Plan
+from swarmq.models.retry import Prospect
 from swarmq.settings import Settings
 
 P = ParamSpec("P")
@@ -35,7 +36,7 @@ class SwarmHandle:
 
     def __init__(self, background: BackgroundLoop, inner: AsyncSwarmHandle) -> None:
         self._background, self._inner = background, inner
-        self.id = inner.id
+        self.id, self.joined = inner.id, inner.joined
 
     record = _synced(AsyncSwarmHandle.record)
     status = _synced(AsyncSwarmHandle.status)
@@ -49,9 +50,13 @@ class SwarmHandle:
     diff = _synced(AsyncSwarmHandle.diff)
     merge = _synced(AsyncSwarmHandle.merge)
 
-    def retry_failed(self) -> SwarmHandle:
-        """Submit the same plan on the same base again: what succeeded comes from the result cache."""
-        return SwarmHandle(self._background, self._background.run(self._inner.retry_failed()))
+    def retry_failed(self, *, anew: bool = False, **options: Any) -> SwarmHandle:
+        """Submit the same plan on the same base as a new swarm; see AsyncSwarmHandle.retry_failed."""
+        return SwarmHandle(self._background, self._background.run(self._inner.retry_failed(anew=anew, **options)))
+
+    def prospects(self, *, anew: bool = False, **options: Any) -> list[Prospect]:
+        """What ``retry_failed`` with the same arguments will do with each subtask."""
+        return self._background.run(self._inner.prospects(anew=anew, **options))
 
     def events(self, after: str = "0") -> Iterator[Event]:
         """A live iterator from that event id on (exclusive); it ends with the swarm."""

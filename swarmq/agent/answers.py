@@ -48,6 +48,8 @@ class Progress:
     """What a run has done so far, counted from its entries alone, so that a resumed run counts on."""
 
     steps: int = 0
+    adopted_steps: int = 0
+    """Answers that an earlier swarm paid for; they are no steps of this run."""
     tool_calls: int = 0
     usage: Usage = field(default_factory=Usage)
     last_usage: Usage = field(default_factory=Usage)
@@ -60,16 +62,25 @@ class Progress:
     """The last answer's text; an answer that was continued is one text."""
     _continues: bool = False
 
+    @property
+    def answers(self) -> int:
+        """The number of the conversation's last answer."""
+        return self.adopted_steps + self.steps
+
     def saw(self, entry: Entry) -> None:
-        self.spent_seconds += entry.seconds
-        self.tool_calls += len(entry.message.tool_results)
+        if entry.adopted_from is None:
+            self.spent_seconds += entry.seconds
+            self.tool_calls += len(entry.message.tool_results)
         if entry.message.role is Role.ASSISTANT:
             self._saw_answer(entry)
 
     def _saw_answer(self, entry: Entry) -> None:
-        self.steps += 1
-        self.last_usage = entry.usage or Usage()
-        self.usage += self.last_usage
+        if entry.adopted_from is None:
+            self.steps += 1
+            self.last_usage = entry.usage or Usage()
+            self.usage += self.last_usage
+        else:
+            self.adopted_steps += 1
         text, answer = entry.message.text, classify(entry.message, entry.finish)
         if answer is Answer.EMPTY:
             self.empties += 1
@@ -119,6 +130,15 @@ def interrupted(message: Message) -> Message:
         message,
         "The worker that ran this call was lost before the result was recorded. The call may or may not have taken "
         "effect. Check what it changed (files, processes, shared results) before you repeat it.",
+    )
+
+
+def cut_short(message: Message) -> Message:
+    """Results for calls that were open when an earlier attempt ended."""
+    return answered(
+        message,
+        "The earlier attempt ended before the result of this call was recorded. The call may or may not have taken "
+        "effect. Check what it changed before you repeat it.",
     )
 
 

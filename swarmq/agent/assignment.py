@@ -19,7 +19,8 @@ class Assignment:
     """What one run of the loop works on.
 
     ``opening`` is the system and the user prompt as they are now. ``entries`` are those of earlier holders, from which
-    the run resumes; ``resume_note`` is then told to the model (a new worktree has a new path).
+    the run resumes; ``adopted`` are those of an earlier swarm, which a run without entries records behind its prompts.
+    ``resume_note`` is then told to the model (a new worktree has a new path).
     """
 
     branch: BranchSpec
@@ -27,6 +28,14 @@ class Assignment:
     opening: tuple[Message, ...]
     entries: tuple[Entry, ...] = ()
     resume_note: Message | None = None
+    adopted: tuple[Entry, ...] = ()
+
+    def beginning(self, at: float) -> list[Entry]:
+        """What a run without entries records first. ``at`` is Unix seconds."""
+        first = [*(Entry(step=0, at=at, message=message) for message in self.opening), *self.adopted]
+        if self.resume_note is not None:
+            first.append(Entry(step=first[-1].step, at=at, message=self.resume_note))
+        return first
 
 
 class Parked(Exception):
@@ -48,3 +57,4 @@ class LoopResult:
     usage: Usage
     rate_limit_wait_seconds: float
     events: tuple[Event, ...]
+    model_status: int = 0

@@ -37,9 +37,11 @@ class _Ended(Exception):
         *,
         limit: str | None = None,
         fault: Fault | None = None,
+        model_status: int = 0,
     ) -> None:
         super().__init__(exit_, error)
         self.exit, self.error, self.limit, self.fault = exit_, error, limit, fault
+        self.model_status = model_status
 
 
 async def run_agent(
@@ -113,7 +115,10 @@ class _Loop:
         """Record the opening; or rebuild the conversation and settle what an earlier holder left open."""
         entries, opening = self.assignment.entries, self.assignment.opening
         if not entries:
-            await self._record(opening, step_follows=True)
+            first = self.assignment.beginning(self.clock.unix())
+            for entry in first:
+                self.progress.saw(entry)
+            await self._write(first, step_follows=True)
             return
         for message in (*opening, *(entry.message for entry in entries[len(opening) :])):
             if sendable(message):
@@ -163,7 +168,8 @@ class _Loop:
             )
         except ModelError as error:
             # A key, an endpoint or a refused request says nothing of the agent's work.
-            raise _Ended(Exit.FAILED, f"the model call failed: {error}", fault="infrastructure") from error
+            why = f"the model call failed: {error}"
+            raise _Ended(Exit.FAILED, why, fault="infrastructure", model_status=error.status) from error
         return completion, self.deadlines.working_seconds() - started
 
     def _on_retry(self, error: ModelError, attempt: int, wait_seconds: float) -> None:
@@ -178,7 +184,7 @@ class _Loop:
         self.context.measured(completion.usage.input_tokens)
         answer = classify(completion.message, completion.finish)
         entry = Entry(
-            step=self.progress.steps + 1,
+            step=self.progress.answers + 1,
             at=self.clock.unix(),
             message=completion.message,
             usage=completion.usage,
@@ -237,7 +243,7 @@ class _Loop:
 
     async def _record(self, messages: Sequence[Message], *, seconds: float = 0.0, step_follows: bool) -> None:
         """Messages that no model wrote. The seconds are those of the first one's work."""
-        at, step = self.clock.unix(), self.progress.steps
+        at, step = self.clock.unix(), self.progress.answers
         entries = [Entry(step=step, at=at, message=message, seconds=seconds) for message in messages[:1]]
         entries += [Entry(step=step, at=at, message=message) for message in messages[1:]]
         before = self.progress.tool_calls
@@ -289,6 +295,7 @@ class _Loop:
             usage=progress.usage,
             rate_limit_wait_seconds=self.rate_limit_wait_seconds,
             events=(*self.events, *([self.narrator.error(end.error)] if end.error else [])),
+            model_status=end.model_status,
         )
 
 

@@ -138,6 +138,30 @@ def user_prompt(instruction: str, context: str = "") -> str:
     return f"{task}\n\n# Context from earlier work\n{context.strip()}" if context.strip() else task
 
 
+def retry_note(root: Path | None, error: str, *, saved: bool) -> Message:
+    """What an agent has to know that goes on with an earlier attempt, which ``error`` ended.
+
+    ``saved``: the worktree holds the files of that attempt; else those that it had begun with.
+    """
+    why = error.strip().rstrip(".") or "no reason was recorded"
+    files = (
+        "Its files are as that attempt left them, except for ignored files such as build results"
+        if saved
+        else "Its files are as they were when that attempt began: nothing that it wrote was kept"
+    )
+    place = (
+        ""
+        if root is None
+        else f"The working directory is now {root}; paths that you saw before do not exist any more. {files}. "
+        "Programs that were left running are gone. "
+    )
+    return user(
+        f"[This is another try. The conversation so far was an earlier attempt, which ended before the task was done: "
+        f"{why}. {place}What was published with swarm_share is gone: publish again what others need. Steps and time "
+        "count anew. Check how things stand before you go on, keep what is right, and finish the task.]"
+    )
+
+
 def resume_note(root: Path | None) -> Message:
     """What an agent has to know after its branch moved to another worker."""
     if root is None:

@@ -64,6 +64,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Stop a swarm, or one branch of it."""
+    from swarmq.errors import UsageError
 
     async def go() -> None:
         async with connected() as client:
@@ -73,7 +74,9 @@ def cancel(
         what = f"branch {name} of swarm {handle.id}" if name else f"swarm {handle.id}"
         if as_json:
             emit_json({"swarm": handle.id, "branch": name, "cancelled": cancelled})
-        else:
-            write(f"{what} is being cancelled" if cancelled else f"{what} had ended already")
+        elif cancelled:
+            write(f"{what} is being cancelled")
+        if not cancelled:
+            raise UsageError(f"{what} had ended already; see how with 'swarmq show {handle.id}'")
 
     wait_for(go())

@@ -46,6 +46,8 @@ def _heading(entry: Entry) -> str:
         parts.append(duration(entry.seconds))
     if entry.finish is not None and entry.finish not in ("stop", "tool_calls"):
         parts.append(entry.finish.value)
+    if entry.adopted_from is not None:
+        parts.append(f"in {entry.adopted_from}")
     return f"── {' · '.join(parts)} ──"
 
 

@@ -91,7 +91,10 @@ def closing(result: SwarmResult) -> list[str]:
     if result.error:
         lines.append(f"reason: {one_line(result.error, 500)}")
     if result.limit:
-        lines.append(f"limit: {result.limit} ended it; raise it with --{result.limit.replace('_', '-')}")
+        flag = f"--{result.limit.replace('_', '-')}"
+        lines.append(
+            f"limit: {result.limit} ended it; go on with more: swarmq retry {result.id} --failed {flag} NUMBER"
+        )
     if result.branch:
         lines.append(f"branch: {result.branch} ({(result.commit or '')[:10]})")
         lines.append(f"look:   swarmq diff {result.id}    take it over: swarmq merge {result.id}")

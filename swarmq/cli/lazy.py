@@ -27,7 +27,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "watch": Entry("watch", "Follow a swarm live until it ends."),
         "result": Entry("swarms", "Print the report of an ended swarm."),
         "merge": Entry("changes", "Fast-forward a branch of yours to the result."),
-        "retry": Entry("changes", "Run an ended swarm's plan again; what succeeded comes from the cache."),
+        "retry": Entry("retry", "Run an ended swarm's plan again; what failed goes on where it was."),
         "pause": Entry("control", "Start no new step of a swarm; what runs is finished."),
         "resume": Entry("control", "Let a paused swarm go on."),
         "cancel": Entry("control", "Stop a swarm, or one branch of it."),

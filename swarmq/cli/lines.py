@@ -90,6 +90,11 @@ def _finished(data: dict[str, Any]) -> str:
     return f"{said}: {data['error']}" if data.get("error") else said
 
 
+def _resumed(data: dict[str, Any]) -> str:
+    source = f", continuing {data['continues']}" if data.get("continues") else ""
+    return f"resumed at step {data.get('step')}{source}"
+
+
 def _merged(data: dict[str, Any]) -> str:
     files = count(amount(data.get("files")), "file")
     return f"merged {files}, +{data.get('insertions', 0)} -{data.get('deletions', 0)}"
@@ -127,7 +132,8 @@ _TEXTS: dict[EventType, Callable[[dict[str, Any]], str]] = {
     ),
     EventType.BRANCH_FINISHED: _finished,
     EventType.BRANCH_CACHED: lambda data: f"taken from the cache ({data.get('source', '')})",
-    EventType.BRANCH_RESUMED: lambda data: f"resumed at step {data.get('step')}",
+    EventType.BRANCH_RESUMED: _resumed,
+    EventType.BRANCH_ANEW: lambda data: f"starts anew, not from {data.get('source', '?')}: {data.get('reason', '')}",
     EventType.BRANCH_PARKED: lambda data: f"given back after {count(amount(data.get('step')), 'step')}: paused",
     EventType.LEASE_LOST: lambda data: f"lease of {data.get('worker', '?')} lost",
     EventType.MERGED: _merged,

@@ -66,7 +66,8 @@ def subtask_lines(record: SwarmRecord, branches: Sequence[BranchRecord], now: fl
 
 
 def _ended(stage: int, subtask: Subtask, result: SubtaskResult) -> SubtaskLine:
-    note = one_line(result.error or ("from the cache" if result.cached else ""))
+    origin = f"continued from {result.continued_from}" if result.continued_from else ""
+    note = one_line(result.error or ("from the cache" if result.cached else origin))
     return SubtaskLine(
         stage,
         subtask,

@@ -71,9 +71,7 @@ async def check(request: Request, *, runs: bool = True) -> Checked:
     settings = load_settings()
     session.quiet_logs(settings)
     given = flags.given(request.parameters)
-    for name in ("model", "planner_model"):
-        if name in given:
-            given[name] = absolute_script(given[name])
+    given = absolute_models(given)
     options = flags.parse(given)
     plan = None if request.plan_file is None else read_plan(request.plan_file, options.max_subtasks)
     spec = await _spec(request, plan, given)
@@ -111,6 +109,12 @@ def absolute_script(model: str) -> str:
     if not model.startswith(SCRIPTED):
         return model
     return f"{SCRIPTED}{Path(model.removeprefix(SCRIPTED)).expanduser().resolve()}"
+
+
+def absolute_models(given: dict[str, Any]) -> dict[str, Any]:
+    """The given options with ``absolute_script`` for each model among them."""
+    models = {name: absolute_script(given[name]) for name in ("model", "planner_model") if name in given}
+    return given | models
 
 
 def task_text(request: Request, plan: Plan | None) -> str:

@@ -27,6 +27,8 @@ class BranchRow:
     id: str
     state: str = "pending"
     steps: int = 0
+    adopted_steps: int = 0
+    """Those of an earlier swarm, where the branch goes on with its conversation; events count on behind them."""
     tokens: int = 0
     doing: str = ""
 
@@ -99,8 +101,10 @@ class Progress:
                 row.state = "paused"
             case EventType.BRANCH_STARTED | EventType.BRANCH_RESUMED:
                 row.state = "running"
+                if data.get("continues"):
+                    row.adopted_steps = int(data.get("step", 1)) - 1
             case EventType.BRANCH_STEP:
-                row.steps = int(data.get("step", row.steps + 1))
+                row.steps = int(data.get("step", row.adopted_steps + row.steps + 1)) - row.adopted_steps
                 row.tokens += int(data.get("input_tokens", 0)) + int(data.get("output_tokens", 0))
             case EventType.BRANCH_FINISHED:
                 row.state = str(data.get("exit", "done"))

@@ -142,7 +142,7 @@ async def submit_and_follow(checked: Checked, plan: Plan | None, asked: Run) -> 
         handle = await submitted(submission, asked.learn)
         if asked.detach:
             note(f"follow it: swarmq watch {handle.id}")
-            emit_json({"id": handle.id}) if asked.as_json else write(handle.id)
+            emit_json({"id": handle.id, "joined": handle.joined}) if asked.as_json else write(handle.id)
             return ExitCode.OK
         note(f"swarm {handle.id}; Ctrl-C leaves it running")
         for queue in unserved(await client.workers()) if checked.settings.broker() else ():

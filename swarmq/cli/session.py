@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from swarmq.cli.render import note
+
 if TYPE_CHECKING:
     from swarmq.client import AsyncClient, AsyncSwarmHandle
     from swarmq.models.branch import BranchRecord
@@ -62,7 +64,10 @@ async def open_client(settings: Settings) -> AsyncIterator[AsyncClient]:
 async def submitted(
     submission: Coroutine[Any, Any, AsyncSwarmHandle], learn: Callable[[str], None]
 ) -> AsyncSwarmHandle:
-    """Submit, and let ``learn`` have the id. Ctrl-C waits for it: a swarm that is recorded must not be denied."""
+    """Submit, and let ``learn`` have the id. Ctrl-C waits for it: a swarm that is recorded must not be denied.
+
+    Says so where nothing was started, because the idempotency key has a swarm already.
+    """
     task = asyncio.ensure_future(submission)
     try:
         handle = await asyncio.shield(task)
@@ -70,6 +75,8 @@ async def submitted(
         learn((await task).id)
         raise
     learn(handle.id)
+    if handle.joined:
+        note(f"joined swarm {handle.id}: its idempotency key is this one; task and options stay what they were then")
     return handle
 
 

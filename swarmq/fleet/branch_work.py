@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 
+from swarmq.agent.adopting import answers_in
 from swarmq.agent.assignment import Assignment, LoopResult, Parked
 from swarmq.agent.loop import run_agent
-from swarmq.agent.prompts import opening_messages, project_instructions, resume_note
+from swarmq.agent.prompts import opening_messages, project_instructions, resume_note, retry_note
 from swarmq.agent.tools.base import Toolbox, ToolContext
 from swarmq.errors import EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
+from swarmq.fleet.continuing import Anew, Continuation, continuation
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.result_cache import cached_outcome, keep_result
@@ -20,8 +23,10 @@ from swarmq.fleet.stages import plan_of, repository_of
 from swarmq.fleet.worktree_setup import ready_worktree
 from swarmq.models.branch import BranchRecord, Exit, Observation, Outcome
 from swarmq.models.events import Event, EventType
+from swarmq.models.messages import Message
 from swarmq.models.plan import Kind, Subtask
 from swarmq.models.swarm import SwarmRecord
+from swarmq.models.transcript import Entry
 from swarmq.orchestrator.context_text import dependency_context
 from swarmq.store.branches import Claim
 from swarmq.workspace.environment import child_environment
@@ -48,6 +53,8 @@ class BranchWork:
         self._worktree: Worktree | None = None
         self._shell: Shell | None = None
         self._checkpoint = claim.record.checkpoint
+        self._continuation: Continuation | None = None
+        self._continued_from: str | None = None
 
     def observe(self) -> Observation:
         """What the heartbeat tells."""
@@ -88,6 +95,8 @@ class BranchWork:
         else:
             for token in range(1, self.claim.token):  # shells outlive a killed worker and keep editing
                 await kill_all(self._cookie(token))
+        if swarm.spec.retry_of is not None:
+            await self._look_back(swarm, subtask)
         await self._open_worktree(swarm)
         result = await self._agent(swarm, subtask)
         outcome = await self._conclude(subtask, result)
@@ -108,6 +117,21 @@ class BranchWork:
         return Event(
             type=type_, at=time.time(), swarm=spec.swarm_id, subtask=spec.subtask_id, branch=spec.id, data=data
         )
+
+    async def _look_back(self, swarm: SwarmRecord, subtask: Subtask) -> None:
+        """Where nothing was recorded yet, take over what the branch of the swarm that is tried again had come to."""
+        store, spec, token = self.runtime.store, self.record.spec, self.claim.token
+        if token > 1 and await store.transcripts.load(self.swarm_id, self.branch_id):
+            return
+        found = await continuation(store, swarm, subtask, spec, token, self._repository)
+        if isinstance(found, Anew):
+            log.info("branch starts anew", source=found.source, reason=found.reason)
+            event = self.event(EventType.BRANCH_ANEW, source=found.source, reason=found.reason)
+            await store.events.emit(self.swarm_id, event)
+        elif found is not None:
+            self._continuation, self._checkpoint = found, found.checkpoint
+            if found.checkpoint is not None:
+                await store.transcripts.checkpoint(self.swarm_id, self.branch_id, token, found.checkpoint)
 
     async def _open_worktree(self, swarm: SwarmRecord) -> None:
         spec, repository = self.record.spec, self._repository
@@ -132,8 +156,12 @@ class BranchWork:
         model_spec = model_of(self.runtime, swarm)
         self.journal.price = self.runtime.models.price(model_spec)
         self.journal.resume(entries)
-        if entries:
-            await store.events.emit(self.swarm_id, self.event(EventType.BRANCH_RESUMED, step=self.journal.steps + 1))
+        adopted = self._continuation.entries if self._continuation is not None else ()
+        self._continued_from = next((entry.adopted_from for entry in (*entries, *adopted) if entry.adopted_from), None)
+        if entries or adopted:
+            step, continues = answers_in([*entries, *adopted]) + 1, None if entries else self._continued_from
+            event = self.event(EventType.BRANCH_RESUMED, step=step, continues=continues)
+            await store.events.emit(self.swarm_id, event)
         root = self._worktree.path if self._worktree is not None else None
         toolbox = Toolbox(
             ToolContext(
@@ -156,9 +184,17 @@ class BranchWork:
             project=await project_instructions(root) if root is not None else "",
             context=dependency_context(plan_of(swarm), subtask, swarm.results, model.context_window_tokens),
         )
-        note = resume_note(root) if entries else None
-        assignment = Assignment(spec, swarm.spec.options, tuple(opening), tuple(entries), note)
+        note = self._note(root, entries)
+        assignment = Assignment(spec, swarm.spec.options, tuple(opening), tuple(entries), note, adopted)
         return await run_agent(assignment, model, toolbox, self.journal, self.checkpoint)
+
+    def _note(self, root: Path | None, entries: Sequence[Entry]) -> Message | None:
+        """What an agent is told that does not begin."""
+        if entries:
+            return resume_note(root)
+        if self._continuation is None:
+            return None
+        return retry_note(root, self._continuation.error, saved=self._continuation.checkpoint is not None)
 
     def outputs_dir(self) -> Path:
         return self.runtime.settings.state_dir / "swarms" / self.swarm_id / "outputs" / self.branch_id
@@ -183,6 +219,8 @@ class BranchWork:
             error=result.error,
             fault=result.fault,
             limit=result.limit,
+            continued_from=self._continued_from,
+            model_status=result.model_status,
             steps=result.steps,
             tool_calls=result.tool_calls,
             retries=result.retries,
@@ -253,6 +291,7 @@ class BranchWork:
         return Outcome(
             exit=exit_,
             error=error,
+            continued_from=self._continued_from,
             steps=journal.steps,
             tool_calls=journal.tool_calls,
             usage=journal.usage,

@@ -34,16 +34,24 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
         if ends_here and record.paused_at and record.spec.options.synthesize and record.cancel_reason is None:
             return  # the synthesis is a model call; resuming sends this message again
         if ends_here:
-            result = await _result(runtime, record)
-            await store.swarms.finish(swarm_id, result)
-            log.info("swarm ended", swarm=swarm_id, state=result.state.value, error=result.error)
-            record = await store.swarms.load(swarm_id)  # a producer may have joined meanwhile (idempotency key)
+            record = await _end(runtime, record)
         for canvas in record.canvases:
             await runtime.dispatch.deliver(swarm_id, canvas)
         if record.canvases:
             await store.swarms.delivered(swarm_id)
         if ends_here:
             await _clean(runtime, record)
+
+
+async def _end(runtime: Runtime, record: SwarmRecord) -> SwarmRecord:
+    """Write the result; again, where the swarm was cancelled in the meantime: a cancel that was accepted counts."""
+    swarm_id = record.spec.id
+    while not record.state.final:
+        result = await _result(runtime, record)
+        if await runtime.store.swarms.finish(swarm_id, result):
+            log.info("swarm ended", swarm=swarm_id, state=result.state.value, error=result.error)
+        record = await runtime.store.swarms.load(swarm_id)  # a producer may have joined meanwhile (idempotency key)
+    return record
 
 
 def ordered_results(record: SwarmRecord) -> tuple[SubtaskResult, ...]:

@@ -36,6 +36,8 @@ class StoreJournal:
         """Go on behind what earlier holders wrote."""
         self._index = len(entries)
         for entry in entries:
+            if entry.adopted_from is not None:
+                continue
             if entry.usage is not None:
                 self.steps += 1
                 self.usage += entry.usage

@@ -6,7 +6,7 @@ import time
 
 import structlog
 
-from swarmq.errors import StoreError, WorkspaceError
+from swarmq.errors import NotFoundError, SchemaError, StoreError, WorkspaceError
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import plan_of
@@ -33,19 +33,36 @@ async def _key(
     return cache_key(model_of(runtime, swarm), subtask, swarm.spec.options, dependencies, tree)
 
 
+async def _tried_before(runtime: Runtime, swarm: SwarmRecord) -> list[SwarmRecord]:
+    """The swarm, then the same with the options of those that it tries again: raising a limit spoils no success."""
+    found, earlier_id = [swarm], swarm.spec.retry_of
+    while earlier_id is not None:
+        try:
+            earlier = (await runtime.store.swarms.load(earlier_id)).spec
+        except (NotFoundError, SchemaError):  # its records are gone, or another version's: its successes are lost to us
+            break
+        spec = swarm.spec.model_copy(update={"options": earlier.options})
+        found.append(swarm.model_copy(update={"spec": spec}))
+        earlier_id = earlier.retry_of
+    return found
+
+
 async def cached_outcome(
     runtime: Runtime, swarm: SwarmRecord, subtask: Subtask, spec: BranchSpec, repository: SwarmRepository | None
 ) -> Outcome | None:
     """The outcome of equal earlier work with its commit on this branch's base; None for a miss."""
     if swarm.spec.options.cache == "bypass":
         return None
-    key = await _key(runtime, swarm, subtask, spec, repository)
-    hit = await runtime.store.cache.get(key)
-    commit = None
-    if hit is not None and subtask.kind is Kind.EDIT and repository is not None and spec.base_commit is not None:
-        commit = await repository.apply_result(key, spec.base_commit)
-        if commit is None:  # a hit that would apply nothing is a miss
-            hit = None
+    hit = commit = None
+    for asked in await _tried_before(runtime, swarm):
+        key = await _key(runtime, asked, subtask, spec, repository)
+        hit = await runtime.store.cache.get(key)
+        if hit is not None and subtask.kind is Kind.EDIT and repository is not None and spec.base_commit is not None:
+            commit = await repository.apply_result(key, spec.base_commit)
+            if commit is None:  # a hit that would apply nothing is a miss
+                hit = None
+        if hit is not None:
+            break
     await runtime.store.swarms.add(spec.swarm_id, **{"cache_misses" if hit is None else "cache_hits": 1})
     if hit is None:
         return None

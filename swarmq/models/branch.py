@@ -64,6 +64,8 @@ class Outcome(Record):
     worktree: str | None = Field(None, description="A worktree that was kept for looking at.")
     cached_from: str | None = Field(None, description="swarm/branch whose result the cache gave.")
     limit: str | None = Field(None, description="The option whose limit ended the branch.")
+    continued_from: str | None = Field(None, description="swarm/branch whose conversation it went on with.")
+    model_status: int = Field(0, description="HTTP status of the model call that ended the branch; 0 for none.")
 
     @property
     def success(self) -> bool:

@@ -34,8 +34,9 @@ class EventType(StrEnum):
     BRANCH_RETRY = "branch.retry"  # error, attempt, wait_seconds
     BRANCH_FINISHED = "branch.finished"  # exit, steps, error
     BRANCH_CACHED = "branch.cached"  # source
-    BRANCH_RESUMED = "branch.resumed"  # step
-    BRANCH_PARKED = "branch.parked"  # step: the swarm is paused
+    BRANCH_RESUMED = "branch.resumed"  # step, continues
+    BRANCH_ANEW = "branch.anew"  # source, reason
+    BRANCH_PARKED = "branch.parked"  # step
     LEASE_LOST = "branch.lease_lost"  # worker
     MERGED = "merge.merged"  # commit, files, insertions, deletions
     CONFLICT = "merge.conflict"  # files

@@ -76,11 +76,41 @@ class SwarmOptions(Record):
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> SwarmOptions:
-        """Build options from plain values; raises OptionError that names the first wrong field."""
+        """Build options from plain values; raises OptionError that names the first wrong field.
+
+        Only values that are given can contradict each other: who lowers one limit need not lower all that are above.
+        """
         try:
-            return cls.model_validate(values)
+            options = cls.model_validate(values)
         except ValidationError as error:
             raise OptionError(describe(error)) from None
+        given = {name: getattr(options, name) for name in values}
+        _refuse_contradictions({name: value for name, value in given.items() if value is not None})
+        return options
+
+
+_WITHIN = (
+    ("model_call_timeout_seconds", "step_timeout_seconds", "no model call could take that long"),
+    ("step_timeout_seconds", "subagent_timeout_seconds", "no step could take that long"),
+    ("max_output_tokens", "max_tokens", "no answer could be that long"),
+)
+"""A limit, the one that it has to fit into, and why."""
+
+
+def _refuse_contradictions(given: dict[str, Any]) -> None:
+    for inner, outer, why in _WITHIN:
+        if inner in given and outer in given and given[inner] > given[outer]:
+            numbers = f"{given[inner]:.10g} is more than {outer} ({given[outer]:.10g})"
+            raise OptionError(f"{inner}: {numbers}, and {why}: lower it, or raise {outer}")
+
+
+def changed_options(options: SwarmOptions, changes: dict[str, Any]) -> SwarmOptions:
+    """The options of a swarm with some of them changed, for another swarm; raises OptionError.
+
+    An idempotency key belongs to one swarm and is not taken along.
+    """
+    kept = options.model_dump(exclude_defaults=True, exclude={"idempotency_key"})
+    return SwarmOptions.parse(kept | changes)
 
 
 def describe(error: ValidationError) -> str:

@@ -58,6 +58,8 @@ class SwarmSpec(Record):
     plan: Plan | None = Field(None, description="A plan given by the producer.")
     created_at: float
     celery_task_id: str = Field("", description="The id of the producer's swarmq.swarm message.")
+    retry_of: str | None = Field(None, description="The ended swarm that this one tries again.")
+    anew: bool = Field(False, description="Of a retry: branches that failed start from nothing.")
 
 
 class MergeReport(Record):
@@ -93,6 +95,7 @@ class SubtaskResult(Record):
     merge: MergeReport | None = None
     worktree: str | None = None
     cached: bool = False
+    continued_from: str | None = None
     limit: str | None = None
 
     @property

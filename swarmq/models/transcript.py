@@ -23,6 +23,9 @@ class Entry(Record):
     usage: Usage | None = Field(None, description="Of an assistant message: what its model call used.")
     seconds: float = Field(0.0, description="What the model call or the tool calls took, without waits for retries.")
     finish: FinishReason | None = Field(None, description="Of an assistant message: why the model stopped.")
+    adopted_from: str | None = Field(
+        None, description="swarm/branch that this was said in and paid by; here it counts for no limit and no figure."
+    )
 
     def encode(self) -> bytes:
         """JSON; characters that are no text (lone surrogates, from files that are not UTF-8) become ``?``."""

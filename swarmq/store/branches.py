@@ -146,6 +146,11 @@ class Branches:
             for branch in await self._load(swarm_id, ids[start : start + _PAGE])
         ]
 
+    async def load_of(self, swarm_id: str, subtask_id: str) -> list[BranchRecord]:
+        """The branches of one subtask, oldest first; none where it never ran."""
+        ids = [raw.decode() for raw in await self._gate.call("LRANGE", keys.BRANCHES(swarm_id), 0, -1)]
+        return await self._load(swarm_id, [id_ for id_ in ids if id_.partition(".")[0] == subtask_id])
+
     async def _load(self, swarm_id: str, ids: Sequence[str]) -> list[BranchRecord]:
         """Those of the branches that there are."""
         replies = await self._gate.batch([("HMGET", keys.BRANCH(swarm_id, id_), *_FIELDS) for id_ in ids])

@@ -151,7 +151,10 @@ class Swarms:
         await self._own("swarm_mark", swarm_id, "error", error)
 
     async def request_cancel(self, swarm_id: str, reason: str) -> bool:
-        """Mark the swarm: no branch of it can be claimed any more. False where it had ended. The first reason stays."""
+        """Mark the swarm: no branch of it can be claimed any more, and it ends as cancelled. The first reason stays.
+
+        False where it had ended.
+        """
         return bool(await self._own("swarm_mark", swarm_id, "cancel_reason", reason))
 
     async def pause(self, swarm_id: str, reason: str) -> bool:
@@ -180,7 +183,10 @@ class Swarms:
             await self._own("swarm_results", swarm_id, *flat)
 
     async def finish(self, swarm_id: str, result: SwarmResult) -> bool:
-        """End the swarm: True where its result is this one; the first stays. All its keys then live for keep_days."""
+        """End the swarm: True where its result is this one; the first stays. All its keys then live for keep_days.
+
+        False as well, and the swarm goes on, where it was marked cancelled and the result does not say so.
+        """
         data = {"state": result.state, "branch": result.branch, "commit": result.commit, "error": result.error}
         finished = encode(_event(swarm_id, EventType.SWARM_FINISHED, **data))
         names = (keys.SWARM(swarm_id), keys.ACTIVE(), keys.FLEET_EVENTS())

@@ -55,7 +55,7 @@ def checkpoint(clone: PrivateClone, worktree: Worktree, previous: str | None) ->
     message = checkpoint_message(worktree.base, worktree.token)
     commit = clone.git.run("commit-tree", tree, "-p", head, "-m", message, variables=identity()).text
     with fence(clone, worktree.branch_id, worktree.token):
-        _move(clone, clone.checkpoint_ref(worktree.branch_id), commit, previous)
+        move_ref(clone, clone.checkpoint_ref(worktree.branch_id), commit, previous)
     clone.saved[commit] = (tree, head)
     return commit
 
@@ -94,7 +94,7 @@ def commit(
         made = clone.git.run("commit-tree", tree, "-p", head, "-F", "-", stdin=text, variables=variables).text
     with fence(clone, worktree.branch_id, worktree.token):
         if made != done:
-            _move(clone, ref, made, done)
+            move_ref(clone, ref, made, done)
     return CommitInfo(made, *numstat(clone.git, worktree.base, made))
 
 
@@ -137,7 +137,7 @@ def _same(clone: PrivateClone, done: str, tree: str, head: str) -> bool:
     return found.tree == tree and (found.parents[:1] == (head,) or found.parents == clone.commit(head).parents)
 
 
-def _move(clone: PrivateClone, ref: str, new: str, expected: str | None) -> None:
+def move_ref(clone: PrivateClone, ref: str, new: str, expected: str | None) -> None:
     """Move a ref of a branch whose fence is held.
 
     It may stand elsewhere than the record says, if a holder died between moving it and recording that; whoever holds

@@ -13,7 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from swarmq.errors import WorkspaceError
 from swarmq.models.swarm import MergeReport
-from swarmq.workspace import commits, copying, history, integration, publishing, result_commits, worktrees
+from swarmq.workspace import carrying, commits, copying, history, integration, publishing, result_commits, worktrees
 from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.commits import CommitInfo
 from swarmq.workspace.git import IDENTITY
@@ -98,6 +98,16 @@ class SwarmRepository:
     async def tree_of(self, commit: str) -> str:
         """The tree of a commit: equal trees hold equal files."""
         return await self._run_in_clone(lambda clone: clone.commit(commit).tree)
+
+    async def earlier_tree(self, earlier_id: str, commit: str) -> str | None:
+        """The tree of a commit that an earlier swarm on this repository had; None where it is gone."""
+        return await self._run_in_clone(carrying.earlier_tree, earlier_id, commit)
+
+    async def carry_checkpoint(
+        self, earlier_id: str, branch_id: str, token: int, checkpoint: str, base: str
+    ) -> str | None:
+        """An earlier swarm's checkpoint as one of this branch, on a base with the same tree; None where it is gone."""
+        return await self._run_in_clone(carrying.carry_checkpoint, earlier_id, branch_id, token, checkpoint, base)
 
     async def remove_worktree(self, worktree: Worktree) -> None:
         """Remove a worktree; what was saved or committed stays."""

@@ -16,7 +16,7 @@ MAX_PATCH_CHARACTERS = 1_000_000
 MAX_HEADER_CHARACTERS = 1_000
 """unidiff's patterns for header lines take cubic time; longer ones cannot name a file anyway."""
 
-_HUNK = re.compile(r"^@@ -(\d{1,9})(?:,\d{1,9})? \+(\d{1,9})(?:,\d{1,9})? @@(.*)$")
+_HUNK = re.compile(r"^@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(.*)$")
 _SIGNATURE = re.compile(r"^\d+(\.\d+)+")
 _NO_NEWLINE = "\\"
 DEV_NULL = "/dev/null"
@@ -52,11 +52,11 @@ def recounted(text: str) -> str:
         header = _HUNK.match(line)
         if header is None:
             raise ToolError(f"{line[:80]!r} has no line numbers; a hunk begins with '@@ -LINE,COUNT +LINE,COUNT @@'")
-        end = _end_of_hunk(lines, index)
+        end = _counted_end(lines, index, int(header[2] or 1), int(header[4] or 1)) or _end_of_hunk(lines, index)
         body = [one or " " for one in lines[index:end]]
         source = sum(one[0] in " -" for one in body)
         target = sum(one[0] in " +" for one in body)
-        out.append(f"@@ -{header[1]},{source} +{header[2]},{target} @@{header[3]}")
+        out.append(f"@@ -{header[1]},{source} +{header[3]},{target} @@{header[5]}")
         out += body
         index = end
     return "\n".join(out) + "\n"
@@ -67,6 +67,28 @@ def _check_header(line: str) -> None:
         raise ToolError("the patch changes a binary file; only text can be patched")
     if len(line) > MAX_HEADER_CHARACTERS:
         raise ToolError(f"the patch has a line of {len(line):,} characters outside its hunks: {line[:60]!r}…")
+
+
+def _counted_end(lines: Sequence[str], start: int, source: int, target: int) -> int | None:
+    """Where the hunk ends by the counts of its header; None where they are wrong, as far as that can be seen.
+
+    They tell what nothing else does: a removed line ``-- a`` and an added one ``++ b`` look like the head of a file.
+    """
+    end = start
+    while source > 0 or target > 0:
+        sign = (lines[end] or " ")[0] if end < len(lines) else ""
+        if sign not in (" ", "-", "+", "\\"):
+            return None
+        source -= sign in (" ", "-")
+        target -= sign in (" ", "+")
+        end += 1
+    if source or target:
+        return None
+    if end < len(lines) and lines[end].startswith("\\"):
+        end += 1
+    follows = lines[end] if end < len(lines) else ""
+    is_over = not follows or follows[0] not in " +-" or _ends_hunk(lines, end)
+    return end if is_over else None
 
 
 def _end_of_hunk(lines: Sequence[str], start: int) -> int:

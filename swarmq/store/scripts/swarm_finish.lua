@@ -2,10 +2,12 @@
 -- End a swarm; the first result stays. From here on all its keys live for keep_seconds.
 -- KEYS: swarm, swarmq:active, swarmq:events
 -- ARGV: state, result, result branch or '', event, what _sweep.lua wants ...
--- Returns 1 where the stored result is this one, so also to the repeated call.
+-- Returns 1 where the stored result is this one, so also to the repeated call. 0 and nothing done where the swarm was
+-- marked cancelled after its result was made up: whoever cancelled it was told that it will end so.
 local swarm = load_swarm()
 if swarm.err then return swarm end
 if swarm.final then return redis.call('HGET', SWARM, 'result') == ARGV[2] and 1 or 0 end
+if ARGV[1] ~= 'cancelled' and redis.call('HEXISTS', SWARM, 'cancel_reason') == 1 then return 0 end
 local expire_at = math.ceil(NOW + tonumber(redis.call('HGET', SWARM, 'keep_seconds')))
 redis.call('HSET', SWARM, 'state', ARGV[1], 'result', ARGV[2], 'branch', ARGV[3],
   'finished_at', stamp(NOW), 'expire_at', expire_at)

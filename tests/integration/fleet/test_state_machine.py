@@ -19,11 +19,13 @@ from swarmq.fleet.accept import Submission, accept
 from swarmq.fleet.branch_work import BranchWork
 from swarmq.fleet.claims import MOST_CLAIMS, held_job
 from swarmq.fleet.dispatch import Dispatcher
+from swarmq.fleet.ending import cancel_swarm
 from swarmq.fleet.finish import finish_swarm
 from swarmq.fleet.planning import plan_swarm
 from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import finish, start_stage
+from swarmq.fleet.stages import finish, finish_stage, start_stage
+from swarmq.models.branch import Exit, Outcome
 from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Plan, Subtask
@@ -212,6 +214,32 @@ async def test_a_producer_that_joins_while_the_swarm_ends_gets_its_value(
     await finish_swarm(runtime, SWARM)
     delivered = {message[2]["task_id"] for message in sent(runtime).messages if message[0] == "deliver"}
     assert delivered == {"first", "second"}
+
+
+async def test_a_cancel_while_the_result_is_made_up_counts(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    await in_stage_0(runtime)
+    await runtime.store.branches.finish(SWARM, "reader", 1, Outcome(exit=Exit.COMPLETED, text="seen"))
+    await finish_stage(runtime, SWARM, 0)
+    result = finish_module._result
+    cancelled: list[bool] = []
+    states: list[SwarmState] = []
+
+    async def interrupted(*args: Any) -> Any:
+        made = await result(*args)
+        states.append(made.state)
+        if not cancelled:
+            cancelled.append(await cancel_swarm(runtime.store, runtime.dispatch, SWARM, "enough"))
+        return made
+
+    monkeypatch.setattr(finish_module, "_result", interrupted)
+    await finish_swarm(runtime, SWARM)
+    record = await runtime.store.swarms.load(SWARM)
+    assert (cancelled, states) == ([True], [SwarmState.SUCCEEDED, SwarmState.CANCELLED])
+    assert record.state is SwarmState.CANCELLED
+    assert record.result is not None
+    assert "Cancelled: enough" in record.result.report
+    assert record.result.subtasks[0].success, "what was done stays"
+    assert not await cancel_swarm(runtime.store, runtime.dispatch, SWARM, "again")
 
 
 async def test_a_producer_is_told_once_and_again_only_after_a_death_in_between(runtime: Runtime) -> None:

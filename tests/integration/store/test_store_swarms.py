@@ -20,6 +20,7 @@ from valkey_server import Valkey
 
 from swarmq.errors import NotFoundError, SchemaError, UsageError
 from swarmq.models.events import EventType
+from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SubtaskStatus, SwarmState
 from swarmq.store import keys
@@ -48,6 +49,13 @@ async def test_the_same_idempotency_key_gives_the_first_swarm(store: Store) -> N
     assert await store.swarms.create(second) == SWARM
     with pytest.raises(NotFoundError):
         await store.swarms.load("swarm00002")
+    other = second.model_copy(
+        update={"task": "another", "options": SwarmOptions(max_total_steps=1, idempotency_key="nightly")}
+    )
+    assert await store.swarms.create(other) == SWARM, "whatever else is asked for"
+    await store.swarms.finish(SWARM, swarm_result())
+    assert await store.swarms.create(other) == SWARM, "also after the end"
+    assert (await store.swarms.load(SWARM)).spec == first
     await store.gate.call("DEL", keys.SWARM(SWARM))  # gone, but its key is still there
     assert await store.swarms.create(second) == "swarm00002"
 
@@ -109,6 +117,18 @@ async def test_the_first_plan_error_and_cancel_reason_stay(store: Store) -> None
         "kind": "edit",
         "dependencies": ["Read it"],
     }
+
+
+async def test_a_cancel_that_was_accepted_is_never_overruled(store: Store) -> None:
+    await store.swarms.create(swarm_spec())
+    assert await store.swarms.request_cancel(SWARM, "enough")
+    for state in (SwarmState.SUCCEEDED, SwarmState.PARTIAL, SwarmState.FAILED):
+        assert not await store.swarms.finish(SWARM, swarm_result(state))
+    assert (await store.swarms.load(SWARM)).state is SwarmState.SUBMITTED
+    assert await store.swarms.finish(SWARM, swarm_result(SwarmState.CANCELLED))
+    assert not await store.swarms.request_cancel(SWARM, "again")
+    finished = [told for told in await store.events.read(SWARM) if told.type is EventType.SWARM_FINISHED]
+    assert [told.data["state"] for told in finished] == ["cancelled"]
 
 
 async def test_status_is_a_short_view(store: Store) -> None:

@@ -17,6 +17,7 @@ from swarmq.models.events import Event, EventType
 from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Kind, Plan, Subtask
+from swarmq.models.retry import Prospect
 from swarmq.models.swarm import (
     MergeReport,
     SubtaskResult,
@@ -148,6 +149,7 @@ def story() -> list[Event]:
 class FakeHandle:
     client: FakeClient
     id: str = SWARM
+    joined: bool = False
 
     async def record(self) -> SwarmRecord:
         return self.client.swarm
@@ -179,8 +181,16 @@ class FakeHandle:
         self.client.calls.append(("resume",))
         return not self.client.swarm.state.final
 
-    async def retry_failed(self) -> FakeHandle:
-        self.client.calls.append(("retry",))
+    async def prospects(self, *, anew: bool = False, **options: Any) -> list[Prospect]:
+        SwarmOptions.parse(options)
+        return [
+            Prospect(subtask_id="fix-parser", how="cached", reason="it succeeded"),
+            Prospect(subtask_id="fix-dates", how="continued", step=5, reason="it was cancelled"),
+            Prospect(subtask_id="run-tests", how="anew", reason="it had not begun"),
+        ]
+
+    async def retry_failed(self, *, anew: bool = False, **options: Any) -> FakeHandle:
+        self.client.calls.append(("retry", anew, options))
         if self.client.interrupt_submit:
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(0.05)
@@ -254,7 +264,7 @@ class FakeClient:
         if self.interrupt_submit:
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(0.05)
-        return FakeHandle(self)
+        return FakeHandle(self, joined=options.get("idempotency_key") == "known")
 
     async def workers(self) -> Sequence[dict[str, Any]]:
         return self.workers_alive

@@ -55,6 +55,13 @@ def test_transcript(cli: Cli) -> None:
     assert len(orjson.loads(cli.run("transcript", "last", "fix-p", "--json").out)) == 4
 
 
+def test_a_transcript_tells_what_was_said_in_an_earlier_swarm(cli: Cli) -> None:
+    said, *others = conversation()
+    cli.client.entries = [said.model_copy(update={"adopted_from": "earlier000/fix-parser"}), *others]
+    out = cli.run("transcript", "last", "fix-p").out
+    assert out.count(" · in earlier000/fix-parser ──") == 1
+
+
 def test_transcript_needs_a_branch_where_there_are_several(cli: Cli) -> None:
     done = cli.run("transcript", "last")
     assert done.code == 2
@@ -109,7 +116,32 @@ def test_retry(cli: Cli) -> None:
     assert "swarm n3w0000000; Ctrl-C leaves it running" in done.err
     assert done.out.startswith("## Report")
     assert cli.run("retry", "--failed", "--detach").out == "n3w0000000\n"
-    assert orjson.loads(cli.run("retry", "--failed", "-d", "--json").out) == {"id": "n3w0000000"}
+    told = orjson.loads(cli.run("retry", "--failed", "-d", "--json").out)
+    assert told["id"] == "n3w0000000"
+    assert [(one["subtask_id"], one["how"], one["step"]) for one in told["subtasks"]] == [
+        ("fix-parser", "cached", 0),
+        ("fix-dates", "continued", 5),
+        ("run-tests", "anew", 0),
+    ]
+
+
+def test_retry_says_where_each_subtask_comes_from(cli: Cli) -> None:
+    lines = cli.run("retry", "--failed").err.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines[:3]] == [
+        "from the cache: it succeeded",
+        "continues at step 5: it was cancelled",
+        "starts anew: it had not begun",
+    ]
+
+
+def test_retry_changes_options(cli: Cli) -> None:
+    assert cli.run("retry", "--failed", "--anew", "--max-total-steps", "9", "--env", "A=1").code == 0
+    assert cli.client.calls == [("retry", True, {"max_total_steps": 9, "env": {"A": "1"}})]
+    done = cli.run("retry", "--failed", "--max-total-steps", "0")
+    assert done.code == 2
+    assert done.err.startswith("error: --max-total-steps: ")
+    assert len(done.err.splitlines()) == 1
+    assert len(cli.client.calls) == 1
 
 
 def test_ctrl_c_leaves_a_retried_swarm_running(cli: Cli) -> None:
@@ -120,7 +152,16 @@ def test_ctrl_c_leaves_a_retried_swarm_running(cli: Cli) -> None:
 
 
 def test_cancel(cli: Cli) -> None:
-    assert cli.run("cancel", SWARM).out == f"swarm {SWARM} had ended already\n"
+    late = cli.run("cancel", SWARM)
+    assert (late.code, late.out) == (2, "")
+    assert late.err == f"error: swarm {SWARM} had ended already; see how with 'swarmq show {SWARM}'\n"
+    late = cli.run("cancel", SWARM, "fix-p", "--json")
+    assert (late.code, orjson.loads(late.out)["cancelled"]) == (2, False)
+    assert "error: branch fix-parser of swarm" in late.err
+    assert cli.run("cancel", "nosuch").code == 2
+    unknown = cli.run("cancel", SWARM, "nosuch")
+    assert unknown.code == 2
+    assert "it has fix-parser, fix-dates" in unknown.err
     cli.client.swarm = record(SwarmState.RUNNING)
     done = cli.run("cancel", "last", "fix-p", "--reason", "enough")
     assert done.out == f"branch fix-parser of swarm {SWARM} is being cancelled\n"

@@ -160,7 +160,19 @@ def test_detached(cli: Cli, requests: list[Request]) -> None:
     done = cli.run("run", "Mend it", "--detach")
     assert (done.code, done.out) == (0, f"{SWARM}\n")
     assert f"swarmq watch {SWARM}" in done.err
-    assert orjson.loads(cli.run("run", "Mend it", "-d", "--json").out) == {"id": SWARM}
+    assert orjson.loads(cli.run("run", "Mend it", "-d", "--json").out) == {"id": SWARM, "joined": False}
+
+
+def test_a_known_idempotency_key_is_told(cli: Cli, requests: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(request: Request) -> Checked:
+        return Checked(load_settings(), spec(), {"idempotency_key": "known"}, "openai:m", False)
+
+    monkeypatch.setattr("swarmq.cli.preflight.check", check)
+    done = cli.run("run", "Mend it", "--idempotency-key", "known")
+    assert f"joined swarm {SWARM}" in done.err
+    assert "options stay what they were" in done.err
+    done = cli.run("run", "Mend it", "--idempotency-key", "known", "-d", "--json")
+    assert orjson.loads(done.out) == {"id": SWARM, "joined": True}
 
 
 def test_json_is_one_object_and_events_are_many(cli: Cli, requests: list[Request]) -> None:

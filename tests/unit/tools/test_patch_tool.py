@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from toolbench import Bench
 
@@ -209,6 +209,9 @@ async def test_one_file_in_several_parts(bench: Bench) -> None:
 lines_of_text = st.lists(st.sampled_from(["a", "b", "c", "", "-- x", "++ y", "@@ z", " s"]), max_size=25)
 
 
+@example(["-- a", "x"], ["++ b", "x"])
+@example(["-- a", "++ b"], ["x"])
+@example(["x", "-- "], ["1.2.3"])
 @given(lines_of_text, lines_of_text)
 def test_a_diff_of_two_texts_turns_one_into_the_other(before: list[str], after: list[str]) -> None:
     old, new = "".join(f"{line}\n" for line in before), "".join(f"{line}\n" for line in after)
