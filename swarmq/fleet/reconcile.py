@@ -100,7 +100,7 @@ class _Swarm:
 
     async def _due(self, names: list[str]) -> set[str]:
         longest_seconds = self.patience_seconds * LONGEST_INTERVAL
-        return set(await self.store.swarms.nudge(self.id, names, self.patience_seconds, longest_seconds))
+        return set(await self.store.control.nudge(self.id, names, self.patience_seconds, longest_seconds))
 
     async def _send(self, name: str, send: Callable[[], Awaitable[None]]) -> int:
         if not await self._due([name]):

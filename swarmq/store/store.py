@@ -7,6 +7,7 @@ from swarmq.store.branches import Branches
 from swarmq.store.budgets import Budgets
 from swarmq.store.cache import Cache
 from swarmq.store.connection import Gate
+from swarmq.store.control import Control
 from swarmq.store.events import Events
 from swarmq.store.jobs import Jobs
 from swarmq.store.shared import Shared
@@ -24,6 +25,7 @@ class Store:
         self.swarms = Swarms(gate)
         self.stages = Stages(gate)
         self.branches = Branches(gate)
+        self.control = Control(gate)
         self.budgets = Budgets(gate)
         self.jobs = Jobs(gate)
         self.transcripts = Transcripts(gate)

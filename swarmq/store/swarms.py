@@ -6,7 +6,6 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -29,15 +28,6 @@ DAY_SECONDS = 86_400
 _STATUS_FIELDS = ("v", "state", "task", "stage", "stages", "created_at", "finished_at", "branch", "paused_at")
 _STATUS_COUNTERS = ("steps", "input_tokens", "output_tokens", "cost_nano_usd", "unpriced_calls")
 _PAGE = 100
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """``ended``: there is nothing to resume. ``publish``: the queued branches, whose messages are to be sent."""
-
-    ended: bool
-    was_paused: bool
-    publish: tuple[str, ...]
 
 
 class Swarms:
@@ -156,25 +146,6 @@ class Swarms:
         False where it had ended.
         """
         return bool(await self._own("swarm_mark", swarm_id, "cancel_reason", reason))
-
-    async def pause(self, swarm_id: str, reason: str) -> bool:
-        """No new step starts from now on. False where the swarm has ended or is to stop; pausing twice is once."""
-        paused = encode(_event(swarm_id, EventType.SWARM_PAUSED, reason=reason))
-        return bool(await self._own("swarm_pause", swarm_id, paused))
-
-    async def resume(self, swarm_id: str) -> Resumed:
-        """Let it go on; the answer says what is to be published."""
-        was, *queued = await self._own("swarm_resume", swarm_id, new_call_id())
-        return Resumed(ended=not was, was_paused=was == b"1", publish=tuple(raw.decode() for raw in queued))
-
-    async def nudge(
-        self, swarm_id: str, names: Sequence[str], first_seconds: float, longest_seconds: float
-    ) -> Sequence[str]:
-        """Those of the names that are due to be sent again: each at doubling intervals, once for all who ask."""
-        if not names:
-            return ()
-        due = await self._own("nudge", swarm_id, new_call_id(), first_seconds, longest_seconds, *names)
-        return [raw.decode() for raw in due]
 
     async def put_results(self, swarm_id: str, results: Mapping[str, SubtaskResult]) -> None:
         """Write what became of subtasks; an ended swarm's results stay as they are."""

@@ -24,13 +24,13 @@ async def state(store: Store, branch_id: str) -> BranchState:
 async def test_a_paused_swarm_starts_no_step_and_no_branch_and_goes_on_where_it_stood(store: Store) -> None:
     await opened(store, "a", "b", "c", max_subagents=2)
     a = await claimed(store, "a")
-    assert await store.swarms.pause(SWARM, "lunch")
+    assert await store.control.pause(SWARM, "lunch")
     assert (await store.swarms.status(SWARM)).paused
     assert (await write(store, "a", a, reserve=Reservation(5))).hold == "paused"
     assert not await store.branches.release(SWARM, "a", a)  # nobody is to be sent a message
     for branch_id in ("a", "b"):
         assert (await store.branches.claim(SWARM, branch_id, "w", 60)).status == "held"
-    resumed = await store.swarms.resume(SWARM)
+    resumed = await store.control.resume(SWARM)
     assert (resumed.ended, resumed.was_paused, sorted(resumed.publish)) == (False, True, ["a", "b"])
     again = await claimed(store, "a")
     assert (await write(store, "a", again, reserve=Reservation(5))).hold is None
@@ -41,35 +41,35 @@ async def test_a_paused_swarm_starts_no_step_and_no_branch_and_goes_on_where_it_
 async def test_a_slot_that_gets_free_in_a_pause_is_given_on_afterwards(store: Store) -> None:
     await opened(store, "a", "b", max_subagents=1)
     a = await claimed(store, "a")
-    await store.swarms.pause(SWARM, "lunch")
+    await store.control.pause(SWARM, "lunch")
     assert (await store.branches.finish(SWARM, "a", a, DONE)).publish == ()
     assert await state(store, "b") is BranchState.WAITING
-    assert (await store.swarms.resume(SWARM)).publish == ("b",)
+    assert (await store.control.resume(SWARM)).publish == ("b",)
 
 
 async def test_pausing_twice_is_once_and_an_ended_swarm_cannot_be_paused_or_resumed(store: Store) -> None:
     await opened(store, "a")
-    assert await store.swarms.pause(SWARM, "first")
+    assert await store.control.pause(SWARM, "first")
     since = (await store.swarms.load(SWARM)).paused_at
-    assert await store.swarms.pause(SWARM, "second")
+    assert await store.control.pause(SWARM, "second")
     assert (await store.swarms.load(SWARM)).paused_at == since > 0
-    assert (await store.swarms.resume(SWARM)).was_paused
-    assert not (await store.swarms.resume(SWARM)).was_paused
+    assert (await store.control.resume(SWARM)).was_paused
+    assert not (await store.control.resume(SWARM)).was_paused
     await store.swarms.finish(SWARM, swarm_result(SwarmState.FAILED))
-    assert not await store.swarms.pause(SWARM, "late")
-    assert (await store.swarms.resume(SWARM)).ended
+    assert not await store.control.pause(SWARM, "late")
+    assert (await store.control.resume(SWARM)).ended
     with pytest.raises(NotFoundError):
-        await store.swarms.pause("nosuch0000", "why")
+        await store.control.pause("nosuch0000", "why")
 
 
 async def test_a_paused_swarm_can_be_cancelled(store: Store) -> None:
     await opened(store, "a", "b")
     a = await claimed(store, "a")
-    await store.swarms.pause(SWARM, "lunch")
+    await store.control.pause(SWARM, "lunch")
     await store.swarms.request_cancel(SWARM, "enough")
     assert (await store.branches.claim(SWARM, "b", "w", 60)).status == "cancelled"
     assert (await write(store, "a", a, reserve=Reservation(5))).cancel_reason == "enough"
-    assert not await store.swarms.pause(SWARM, "again")
+    assert not await store.control.pause(SWARM, "again")
 
 
 async def waits(store: Store, swarm_id: str, branch_id: str) -> None:
@@ -102,21 +102,21 @@ async def test_nobody_gives_way_without_a_crowd_twice_in_a_row_or_to_who_cannot_
     await waits(store, SWARM, "c")
     assert (await store.branches.claim(SWARM, "c", "w", 60)).status == "yielded"
     assert (await store.branches.claim(SWARM, "c", "w", 60)).status == "claimed"  # the other's message may be lost
-    await store.swarms.pause(OTHER, "lunch")
+    await store.control.pause(OTHER, "lunch")
     await waits(store, SWARM, "d")
     assert (await store.branches.claim(SWARM, "d", "w", 60)).status == "claimed"
 
 
 async def test_what_stands_still_is_sent_again_at_doubling_intervals_once_for_all(store: Store) -> None:
     await opened(store, "a")
-    assert await store.swarms.nudge(SWARM, ["x", "y"], 0.1, 100) == ["x", "y"]
-    assert await store.swarms.nudge(SWARM, ["x", "z"], 0.1, 100) == ["z"]
+    assert await store.control.nudge(SWARM, ["x", "y"], 0.1, 100) == ["x", "y"]
+    assert await store.control.nudge(SWARM, ["x", "z"], 0.1, 100) == ["z"]
 
     async def due() -> bool:
-        return list(await store.swarms.nudge(SWARM, ["x"], 0.1, 100)) == ["x"]
+        return list(await store.control.nudge(SWARM, ["x"], 0.1, 100)) == ["x"]
 
     await until(due)
     first = await store.now()
     await until(due)
     assert await store.now() - first > 0.15  # the second interval is of 0.2 s
-    assert await store.swarms.nudge(SWARM, [], 0.1, 100) == ()
+    assert await store.control.nudge(SWARM, [], 0.1, 100) == ()
