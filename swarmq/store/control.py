@@ -11,6 +11,7 @@ from swarmq.store import keys
 from swarmq.store.call_id import new_call_id
 from swarmq.store.connection import Gate
 from swarmq.store.events import encode
+from swarmq.store.line import Word
 
 
 @dataclass(frozen=True)
@@ -42,5 +43,5 @@ class Control:
         """Those of the names that are due to be sent again: each at doubling intervals, once for all who ask."""
         if not names:
             return ()
-        arguments = (new_call_id(), first_seconds, longest_seconds, *names)
+        arguments: list[Word] = [new_call_id(), first_seconds, longest_seconds, *names]
         return [raw.decode() for raw in await self._gate.script("nudge", (keys.SWARM(swarm_id),), arguments)]

@@ -1,0 +1,225 @@
+"""Pausing and resuming in each phase of a swarm, and what reconcile does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_fakes import FakeModel, Turn, call, says
+
+from swarmq.fleet.branch import run_branch
+from swarmq.fleet.finish import finish_swarm
+from swarmq.fleet.pausing import pause_swarm, resume_swarm
+from swarmq.fleet.planning import plan_swarm
+from swarmq.fleet.reconcile import reconcile
+from swarmq.fleet.runtime import Runtime
+from swarmq.fleet.stages import finish_stage, start_stage
+from swarmq.models.branch import BranchState
+from swarmq.models.options import SwarmOptions
+from swarmq.models.plan import Plan, Subtask
+from swarmq.models.swarm import SwarmSpec, SwarmState
+from swarmq.providers.prices import FREE, Price
+from swarmq.settings import load_settings
+from swarmq.store import keys
+from swarmq.store.store import Store
+
+SWARM = "swarm00001"
+PLAN = Plan(
+    subtasks=(
+        Subtask(name="Reader", instruction="Look", kind="read"),
+        Subtask(name="Later", instruction="Look again", kind="read", dependencies=("Reader",)),
+    )
+)
+
+
+class Sent:
+    """A dispatcher that keeps what would be published."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[None]]:
+        async def send(*args: Any, **_: Any) -> None:
+            if name not in ("branches", "terminate") or args[-1]:
+                self.messages.append((name, *args))
+
+        return send
+
+    def take(self) -> list[tuple[Any, ...]]:
+        taken, self.messages = self.messages, []
+        return taken
+
+
+class OneModel:
+    """The registry of models, with one of them."""
+
+    def __init__(self, *turns: Turn) -> None:
+        self.model = FakeModel(*turns)
+
+    async def open(self, _: str) -> FakeModel:
+        return self.model
+
+    def check(self, _: str) -> None:
+        return
+
+    def price(self, _: str) -> Price:
+        return FREE
+
+
+@pytest.fixture
+def runtime(store: Store, tmp_path: Path) -> Runtime:
+    settings = load_settings(
+        state_dir=tmp_path, lease_seconds=3, heartbeat_seconds=0.5, queue_patience_seconds=0.05, model="test:x"
+    )
+    return Runtime(settings, store, OneModel(), Sent(), "worker")  # type: ignore[arg-type]
+
+
+def sent(runtime: Runtime) -> list[tuple[Any, ...]]:
+    assert isinstance(runtime.dispatch, Sent)
+    return runtime.dispatch.take()
+
+
+def says_next(runtime: Runtime, *turns: Turn) -> None:
+    assert isinstance(runtime.models, OneModel)
+    runtime.models.model.turns += turns
+
+
+async def submitted(store: Store) -> None:
+    spec = SwarmSpec(id=SWARM, task="look", options=SwarmOptions(), plan=PLAN, created_at=time.time() - 60)
+    await store.swarms.create(spec)
+
+
+async def resumed(runtime: Runtime) -> list[tuple[Any, ...]]:
+    assert await resume_swarm(runtime.store, runtime.dispatch, SWARM)
+    return sent(runtime)
+
+
+async def run(runtime: Runtime, branch_id: str) -> str:
+    return str((await run_branch(runtime, SWARM, branch_id, None, None))["status"])
+
+
+async def test_a_swarm_can_be_paused_in_every_phase_and_goes_on_from_there(runtime: Runtime) -> None:
+    store = runtime.store
+    await submitted(store)
+    assert await pause_swarm(store, SWARM, "first")
+    await plan_swarm(runtime, SWARM)
+    assert (await store.swarms.load(SWARM)).state is SwarmState.SUBMITTED
+    assert await reconcile(runtime) == 0
+    assert await resumed(runtime) == [("plan", SWARM)]
+
+    await plan_swarm(runtime, SWARM)
+    assert sent(runtime) == [("start_stage", SWARM, 0)]
+    await pause_swarm(store, SWARM, "second")
+    await start_stage(runtime, SWARM, 0)
+    assert (await store.swarms.load(SWARM)).stage == -1
+    assert await resumed(runtime) == [("plan", SWARM)]  # which finds the plan, and goes on
+
+    await start_stage(runtime, SWARM, 0)
+    assert sent(runtime) == [("stage", SWARM, 0, ["reader"])]
+    await pause_swarm(store, SWARM, "third")
+    assert await run(runtime, "reader") == "held"
+    assert await reconcile(runtime) == 0
+    assert await resumed(runtime) == [("branches", SWARM, ("reader",))]
+
+    says_next(runtime, says("It is there."))
+    assert await run(runtime, "reader") == "completed"
+    await pause_swarm(store, SWARM, "fourth")
+    await finish_stage(runtime, SWARM, 0)
+    sent(runtime)
+    await start_stage(runtime, SWARM, 1)
+    assert await reconcile(runtime) == 0
+    assert await resumed(runtime) == [("finish_stage", SWARM, 0)]
+
+    await finish_stage(runtime, SWARM, 0)
+    await start_stage(runtime, SWARM, 1)
+    says_next(runtime, says("It is still there."))
+    assert await run(runtime, "later") == "completed"
+    await finish_stage(runtime, SWARM, 1)
+    sent(runtime)
+    await pause_swarm(store, SWARM, "too late to hold anything")
+    await finish_swarm(runtime, SWARM)
+    assert (await store.swarms.load(SWARM)).state is SwarmState.SUCCEEDED
+    assert not await resume_swarm(store, runtime.dispatch, SWARM)
+    decided = [(entry.actor, entry.action) for entry in await store.audit.read(SWARM)]
+    assert decided.count(("user", "pause")) == 5
+
+
+async def in_stage_0(runtime: Runtime) -> None:
+    await submitted(runtime.store)
+    await plan_swarm(runtime, SWARM)
+    await start_stage(runtime, SWARM, 0)
+    sent(runtime)
+
+
+async def test_a_branch_in_a_paused_swarm_ends_its_step_and_is_given_back(runtime: Runtime) -> None:
+    await in_stage_0(runtime)
+
+    async def pausing() -> Any:
+        await pause_swarm(runtime.store, SWARM, "in the middle of a call")
+        return says("", call("list", path="."))
+
+    says_next(runtime, pausing, says("It is there."))
+    assert await run(runtime, "reader") == "parked"
+    branch = await runtime.store.branches.load(SWARM, "reader")
+    assert (branch.state, branch.deliveries) == (BranchState.QUEUED, 0)
+    assert [entry.message.role for entry in await runtime.store.transcripts.load(SWARM, "reader")][-1] == "tool"
+    assert sent(runtime) == []
+    assert await resumed(runtime) == [("branches", SWARM, ("reader",))]
+    assert await run(runtime, "reader") == "completed"
+    outcome = (await runtime.store.branches.load(SWARM, "reader")).outcome
+    assert outcome is not None
+    assert outcome.steps == 2
+    assert (await runtime.store.swarms.counters(SWARM))["reserved_tokens"] == 0
+
+
+async def test_a_branch_that_is_given_back_as_its_swarm_is_resumed_is_published(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await in_stage_0(runtime)
+    release = runtime.store.branches.release
+
+    async def just_resumed(*args: Any) -> bool:
+        assert await resumed(runtime) == []  # it is still running, as far as anybody can see
+        return await release(*args)
+
+    async def pausing() -> Any:
+        await pause_swarm(runtime.store, SWARM, "for a moment")
+        return says("", call("list", path="."))
+
+    monkeypatch.setattr(runtime.store.branches, "release", just_resumed)
+    says_next(runtime, pausing)
+    assert await run(runtime, "reader") == "parked"
+    assert sent(runtime) == [("branches", SWARM, ["reader"])]
+
+
+async def test_what_stands_still_is_sent_once_however_many_look(runtime: Runtime) -> None:
+    await in_stage_0(runtime)
+    await runtime.store.gate.call("HINCRBYFLOAT", keys.BRANCH(SWARM, "reader"), "queued_at", -60)
+    assert sum(await asyncio.gather(*(reconcile(runtime) for _ in range(5)))) == 1
+    assert sent(runtime) == [("branches", SWARM, ["reader"])]
+    assert await run_after(lambda: reconcile(runtime)) == 1
+    claim = await runtime.store.branches.claim(SWARM, "reader", "worker", 0.001)
+    assert claim.status == "claimed"
+    assert await run_after(lambda: reconcile(runtime)) == 1  # another standstill: it does not wait for the first one's
+
+
+async def run_after(look: Callable[[], Awaitable[int]]) -> int:
+    """What ``look`` answers first that is not nothing."""
+    async with asyncio.timeout(10):
+        while not (found := await look()):
+            await asyncio.sleep(0.001)
+        return found
+
+
+async def test_a_lost_branch_of_a_paused_swarm_waits_and_of_a_cancelled_one_ends(runtime: Runtime) -> None:
+    await in_stage_0(runtime)
+    await runtime.store.branches.claim(SWARM, "reader", "lost", 0.001)
+    await pause_swarm(runtime.store, SWARM, "lunch")
+    assert await reconcile(runtime) == 0
+    await runtime.store.swarms.request_cancel(SWARM, "enough")
+    assert await run_after(lambda: reconcile(runtime)) == 1
+    assert await run(runtime, "reader") == "cancelled"
