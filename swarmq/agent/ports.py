@@ -31,7 +31,7 @@ class Recorded(Protocol):
 
 
 class Journal(Protocol):
-    """Where a branch's transcript and events go. Each call is one atomic, fenced write."""
+    """Where a branch's transcript and events go. Each record is one atomic, fenced write."""
 
     async def record(
         self,
@@ -47,6 +47,10 @@ class Journal(Protocol):
 
         ``reserve_step`` takes the next step from ``max_total_steps``. Raises LeaseLost where another holder writes.
         """
+        ...
+
+    async def tell(self, doing: str, *events: Event) -> None:
+        """What the branch does from now on, for its heartbeat, and events that cannot wait for the next record."""
         ...
 
 

@@ -67,3 +67,8 @@ class StoreJournal:
             calls = entries[-1].message.tool_calls
             self.doing = ", ".join(call.name for call in calls[:3]) if calls else "model call"
         return recorded
+
+    async def tell(self, doing: str, *events: Event) -> None:
+        self.doing = doing
+        if events:
+            await self._store.events.emit(self._spec.swarm_id, *events)
