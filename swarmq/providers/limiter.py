@@ -46,7 +46,7 @@ async def _uncounted(seconds: float) -> None:
 class Caller:
     """For whom a conversation is held: permits go round by swarm, and waits are told.
 
-    ``on_wait`` gets the endpoint and the reason of a wait that shows, ``on_waited`` the seconds of every wait, after it.
+    ``on_wait`` gets the endpoint and the reason of a wait that shows, ``on_waited`` the seconds of each, afterwards.
     """
 
     swarm_id: str = ""

@@ -75,12 +75,12 @@ CACHE_ONCE = Key("swarmq:{cache}:once:%s", "string", "fleet", "1 hour", "cache_*
 LEARNED = "an hour after the endpoint's last call"
 
 
-def _limiter(name: str, type_: Literal["hash", "zset"], writer: str) -> Key:
+def _limiter(name: str, type_: Literal["string", "hash", "zset"], writer: str) -> Key:
     return Key(f"swarmq:{{limiter:%s}}:{name}", type_, "fleet", LEARNED, f"limiter_*: {writer}")
 
 
 LIMITER = (
-    _limiter("state", "hash", "what is known of the endpoint's limits, and the pace"),
+    _limiter("state", "string", "what is known of the endpoint's limits, and the pace"),
     _limiter("permits", "zset", "calls that may start or have started -> when the permit expires"),
     _limiter("queue", "zset", "calls that wait -> their place in fair order"),
     _limiter("tickets", "hash", "call -> start, tokens, lease, process, swarm"),

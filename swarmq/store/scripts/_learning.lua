@@ -1,10 +1,12 @@
 -- What an endpoint's limits are taken to be after a call; needs _limiter.lua.
 local LEAST_RATE = 0.02
+local LEAST_FIRST_RATE = 1       -- after a first refusal, which may be for what others have used up
 local MARGIN = 0.95             -- of the rate that the endpoint took, after a refusal
 local CUT = 0.8                 -- of the calls in flight, after a refusal
 local MAX_TOLD_SECONDS = 600    -- a Retry-After is believed up to here
 local MAX_RESET_SECONDS = 60    -- a bucket's reset is often the time until it is full: it need not be, for the next call
 local MAX_BACKOFF_SECONDS = 30
+local SERIES_SECONDS = 2         -- after this long without a refusal the endpoint takes calls again, answered or not
 local PLATEAU_SECONDS, MAX_PLATEAU_SECONDS = 5, 60
 local PLATEAU_PER_HOLD = 20     -- a refusal that holds all calls for 1 s is risked no oftener than every 20 s or so
 
@@ -19,7 +21,7 @@ local function settle_tokens(t, took)
 end
 
 local function answered(t, in_flight)
-  if t.start > s.series_at then s.misses = 0 end
+  if t.start > s.series_at + AHEAD_SECONDS then s.misses = 0 end
   if in_flight * 2 < s.limit then return end  -- a limit that is not made use of proves nothing
   s.limit = math.min(MOST, s.limit + (s.slow_start == 1 and 1 or 1 / s.limit))
 end
@@ -30,7 +32,7 @@ local function set_rate()
   local took = s.sample_rate * (1 - s.sample_refused / s.sample_starts)
   local floor, before = MARGIN * took, s.sample_before
   if before > 0 then floor = math.min(MARGIN * before, math.max(before / 2, floor)) end
-  s.floor = math.max(LEAST_RATE, floor)
+  s.floor = math.max(before > 0 and LEAST_RATE or LEAST_FIRST_RATE, floor)
   s.ceiling = math.max(0.99 * (before > 0 and math.min(before, took) or took), 1.03 * s.floor)
 end
 
@@ -42,9 +44,8 @@ local function cut_rate()
   local rate = starts / math.max(0.2, seconds)
   if before > 0 and (seconds < 0.5 or starts < 5) then rate = before end  -- too little to go by
   s.sample_rate, s.sample_starts, s.sample_refused, s.sample_before = rate, math.max(1, starts), 1, before
-  s.before_at = s.cut_at
+  s.sample_since = s.cut_at
   set_rate()
-  s.age = 0
 end
 
 -- A call that started after the last cut was refused, so that cut was not enough; one that was in flight then says
@@ -55,9 +56,12 @@ local function refused(t, by_rate, retry_after, jitter)
   if t.start > s.cut_at + AHEAD_SECONDS then
     s.limit = math.max(1, s.limit * CUT)
     s.slow_start = 0
-    if by_rate then cut_rate() end
-    s.cut_at, s.misses = NOW, s.misses + 1
-    if s.misses == 1 then s.series_at = NOW end
+    if NOW - s.hold_until > SERIES_SECONDS then s.misses = 0 end
+    if s.misses == 0 then
+      if by_rate then cut_rate() end
+      s.series_at = NOW
+    end
+    s.cut_at, s.misses, s.age = NOW, s.misses + 1, 0
     -- Without a word of the server: a few starts left out, so that its bucket is not empty, and more the longer none
     -- is answered.
     local pause = s.floor > 0 and math.min(1, 3 / s.floor) or 0.25
@@ -65,7 +69,7 @@ local function refused(t, by_rate, retry_after, jitter)
     if told == 0 then hold(pause * (1 + jitter / 4)) end
     s.plateau = math.min(MAX_PLATEAU_SECONDS, math.max(PLATEAU_SECONDS, PLATEAU_PER_HOLD * (s.hold_until - NOW)))
     s.window_at, s.current, s.previous = s.hold_until, 0, 0
-  elseif by_rate and s.sample_starts and t.start > s.before_at then
+  elseif by_rate and s.sample_starts and t.start > s.sample_since and t.start <= s.series_at + AHEAD_SECONDS then
     s.sample_refused = math.min(s.sample_starts, s.sample_refused + 1)
     set_rate()
   end

@@ -18,28 +18,24 @@ local KEPT_SECONDS = 3600      -- what was learned is forgotten this long after 
 
 local s = {
   limit = INITIAL, slow_start = 1, virtual = 0, hold_until = 0, last_start = 0, slot = 0, token_slot = 0, token_ratio = 1,
-  floor = 0, ceiling = 0, age = 0, plateau = 5, cut_at = 0, before_at = 0, series_at = 0, misses = 0,
+  floor = 0, ceiling = 0, age = 0, plateau = 5, cut_at = 0, series_at = 0, misses = 0,
   window_at = 0, current = 0, previous = 0, request_rate = 0, request_until = 0, told_tokens = 0, tokens_until = 0,
   blocked = '', ran_at = NOW, poll_at = 0, kept_at = 0,
 }
 
 local function load()
-  local flat = redis.call('HGETALL', STATE)
-  for i = 1, #flat, 2 do s[flat[i]] = tonumber(flat[i + 1]) or flat[i + 1] end
+  local known = redis.call('GET', STATE)
+  if known then
+    for name, value in pairs(cjson.decode(known)) do s[name] = value end
+  end
   if s.blocked == 'rate' then s.age = s.age + math.min(NOW - s.ran_at, 1) end  -- a rate nobody wants proves nothing
   s.ran_at = NOW
 end
 
 local function save()
-  local flat = {}
-  for name, value in pairs(s) do
-    flat[#flat + 1] = name
-    flat[#flat + 1] = type(value) == 'number' and string.format('%.6f', value) or value
-  end
-  local keep = NOW - s.kept_at > KEPT_SECONDS / 6
-  redis.call('HSET', STATE, unpack(flat))
-  if keep then
-    redis.call('HSET', STATE, 'kept_at', string.format('%.6f', NOW))
+  redis.call('SET', STATE, cjson.encode(s), 'EX', KEPT_SECONDS)
+  if NOW - s.kept_at > KEPT_SECONDS / 2 then
+    s.kept_at = NOW
     for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, KEPT_SECONDS) end
   end
 end
@@ -57,10 +53,11 @@ local function write_ticket(id, t)
 end
 
 -- Starts per second that were learned from refusals: up fast to just below the ceiling, a plateau, then a gentle probe.
+-- Slower while one refusal follows another and nothing is answered: the endpoint takes nothing for now.
 local function learned_rate()
   if s.floor == 0 then return nil end
   local x = s.age / s.plateau - 1
-  return s.ceiling + (s.ceiling - s.floor) * x * x * x
+  return (s.ceiling + (s.ceiling - s.floor) * x * x * x) / 2 ^ math.max(0, math.min(6, s.misses - 1))
 end
 
 local function least(...)

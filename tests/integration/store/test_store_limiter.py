@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import orjson
 import pytest
 from store_samples import until
 from valkey_server import Valkey
@@ -33,9 +34,8 @@ async def quiet(reason: str) -> None:
 
 
 async def state(store: Store) -> dict[str, float | str]:
-    flat = await store.gate.call("HGETALL", keys.LIMITER[0](ENDPOINT))
-    named = dict(zip(flat[::2], flat[1::2], strict=True))
-    return {name.decode(): value.decode() if name == b"blocked" else float(value) for name, value in named.items()}
+    known: dict[str, float | str] = orjson.loads(await store.gate.call("GET", keys.LIMITER[0](ENDPOINT)))
+    return known
 
 
 async def count(store: Store, index: int) -> int:
