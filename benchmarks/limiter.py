@@ -4,8 +4,9 @@
                                  [--branches 100] [--processes 4] [--latency-ms 200] [--warm-up 30] [--seconds 40]
 
 Branches of two swarms (all but two of them in the large one) make model calls as fast as they may, from several
-processes with the real limiter, HTTP adapter and retry policy. Prints one JSON object: throughput against the hidden
-rate, refused calls, calls per branch of both swarms, CPU and Redis commands per call.
+processes with the real limiter, HTTP adapter and retry policy. Prints a JSON object: throughput against the hidden
+rate, refused calls, calls per branch of both swarms, CPU and Redis commands per call (HTTP and waiting included); and
+one with the cost of a permit that is had at once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import redis
@@ -28,6 +31,7 @@ from swarmq.agent.model_call import Patience, complete
 from swarmq.agent.timing import Clock
 from swarmq.devstack.valkey import find_binary
 from swarmq.errors import ModelError
+from swarmq.models.limits import Rates, Report, Verdict, Wish
 from swarmq.models.messages import user
 from swarmq.models.options import SwarmOptions
 from swarmq.providers.limiter import Caller
@@ -137,6 +141,37 @@ async def client(options: argparse.Namespace) -> None:
     await gate.aclose()
 
 
+async def cost(url: str) -> dict[str, object]:
+    """Own CPU and Redis time of a permit: asked for, had at once, reported."""
+    gate = Gate.open(url)
+    limiter, wish = Store(gate).limiter, Wish("cost", Rates(), "swarm", 1000, 60)
+
+    async def silent(reason: str) -> None:
+        return
+
+    async def calls(many: int) -> None:
+        for _ in range(many):
+            (await limiter.acquire(wish, silent)).release(Report(Verdict.ANSWERED, tokens=1000))
+
+    found: dict[str, object] = {"what": "a permit without waiting"}
+    for callers, many in ((1, 1500), (15, 150)):
+        await calls(10)
+        await limiter.aclose()
+        await gate.call("CONFIG", "RESETSTAT")
+        started = time.process_time()
+        await asyncio.gather(*(calls(many) for _ in range(callers)))
+        await limiter.aclose()
+        cpu_seconds = time.process_time() - started
+        stats = (await gate.call("INFO", "commandstats")).decode()
+        scripts = dict(part.split("=") for part in stats.partition("cmdstat_evalsha:")[2].split("\r\n")[0].split(","))
+        total = callers * many
+        found[f"cpu_us_{callers}_callers"] = round(cpu_seconds / total * 1e6)
+        found[f"redis_us_{callers}_callers"] = round(int(scripts["usec"]) / total)
+        found[f"scripts_{callers}_callers"] = round(int(scripts["calls"]) / total, 2)
+    await gate.aclose()
+    return found
+
+
 class Probe:
     """What all parts have counted so far."""
 
@@ -144,8 +179,6 @@ class Probe:
         self._clients, self._port, self._redis = clients, port, server
 
     def look(self) -> dict[str, float]:
-        import urllib.request
-
         found: dict[str, float] = {"at": time.monotonic()}
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/") as answer:
             found.update(json.load(answer))
@@ -201,6 +234,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         stack.enter_context(_running([str(find_binary()), str(config)]))
         while not socket.exists():
             time.sleep(0.01)
+        print(json.dumps(asyncio.run(cost(f"unix://:{password}@{socket}?db=1"))), flush=True)
         me = [sys.executable, os.path.abspath(__file__), *sys.argv[1:]]
         server = stack.enter_context(_running([*me, "--role", "server"]))
         assert server.stdout is not None
@@ -217,7 +251,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def _running(command: list[str]):  # type: ignore[no-untyped-def]
+def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield process

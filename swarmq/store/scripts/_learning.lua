@@ -1,12 +1,11 @@
 -- What an endpoint's limits are taken to be after a call; needs _limiter.lua.
 local LEAST_RATE = 0.02
-local LEAST_FIRST_RATE = 1       -- after a first refusal, which may be for what others have used up
+local LEAST_STARTS = 5           -- fewer say nothing of a rate
 local MARGIN = 0.95             -- of the rate that the endpoint took, after a refusal
 local CUT = 0.8                 -- of the calls in flight, after a refusal
 local MAX_TOLD_SECONDS = 600    -- a Retry-After is believed up to here
 local MAX_RESET_SECONDS = 60    -- a bucket's reset is often the time until it is full: it need not be, for the next call
 local MAX_BACKOFF_SECONDS = 30
-local SERIES_SECONDS = 2         -- after this long without a refusal the endpoint takes calls again, answered or not
 local PLATEAU_SECONDS, MAX_PLATEAU_SECONDS = 5, 60
 local PLATEAU_PER_HOLD = 20     -- a refusal that holds all calls for 1 s is risked no oftener than every 20 s or so
 
@@ -32,7 +31,7 @@ local function set_rate()
   local took = s.sample_rate * (1 - s.sample_refused / s.sample_starts)
   local floor, before = MARGIN * took, s.sample_before
   if before > 0 then floor = math.min(MARGIN * before, math.max(before / 2, floor)) end
-  s.floor = math.max(before > 0 and LEAST_RATE or LEAST_FIRST_RATE, floor)
+  s.floor = floor > 0 and math.max(LEAST_RATE, floor) or 0
   s.ceiling = math.max(0.99 * (before > 0 and math.min(before, took) or took), 1.03 * s.floor)
 end
 
@@ -42,8 +41,10 @@ local function cut_rate()
   local weight = s.previous > 0 and math.max(0, 1 - span / window) or 0
   local starts, seconds = s.previous * weight + s.current, span + window * weight
   local rate = starts / math.max(0.2, seconds)
-  if before > 0 and (seconds < 0.5 or starts < 5) then rate = before end  -- too little to go by
-  s.sample_rate, s.sample_starts, s.sample_refused, s.sample_before = rate, math.max(1, starts), 1, before
+  s.sample_starts = 0
+  if before > 0 and (seconds < 0.5 or starts < LEAST_STARTS) then rate = before
+  elseif starts < LEAST_STARTS then return end
+  s.sample_rate, s.sample_starts, s.sample_refused, s.sample_before = rate, math.max(LEAST_STARTS, starts), 1, before
   s.sample_since = s.cut_at
   set_rate()
 end
@@ -56,7 +57,6 @@ local function refused(t, by_rate, retry_after, jitter)
   if t.start > s.cut_at + AHEAD_SECONDS then
     s.limit = math.max(1, s.limit * CUT)
     s.slow_start = 0
-    if NOW - s.hold_until > SERIES_SECONDS then s.misses = 0 end
     if s.misses == 0 then
       if by_rate then cut_rate() end
       s.series_at = NOW
@@ -69,7 +69,7 @@ local function refused(t, by_rate, retry_after, jitter)
     if told == 0 then hold(pause * (1 + jitter / 4)) end
     s.plateau = math.min(MAX_PLATEAU_SECONDS, math.max(PLATEAU_SECONDS, PLATEAU_PER_HOLD * (s.hold_until - NOW)))
     s.window_at, s.current, s.previous = s.hold_until, 0, 0
-  elseif by_rate and s.sample_starts and t.start > s.sample_since and t.start <= s.series_at + AHEAD_SECONDS then
+  elseif by_rate and s.sample_starts > 0 and t.start > s.sample_since and t.start <= s.series_at + AHEAD_SECONDS then
     s.sample_refused = math.min(s.sample_starts, s.sample_refused + 1)
     set_rate()
   end

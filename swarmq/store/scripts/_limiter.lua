@@ -14,11 +14,12 @@ local CATCH_UP_SECONDS = 0.05  -- starts that were due this long ago are not los
 local DEAD_SECONDS = 10        -- a process silent this long waits for nothing; it has this long to fetch a permit
 local IDLE_SECONDS = 1         -- how often who waits looks without being rung
 local BACKUP_SECONDS = 0.25    -- how long after the one who promised to look
+local SERIES_SECONDS = 2         -- after this long without a refusal the endpoint takes calls again, answered or not
 local KEPT_SECONDS = 3600      -- what was learned is forgotten this long after the last call
 
 local s = {
   limit = INITIAL, slow_start = 1, virtual = 0, hold_until = 0, last_start = 0, slot = 0, token_slot = 0, token_ratio = 1,
-  floor = 0, ceiling = 0, age = 0, plateau = 5, cut_at = 0, series_at = 0, misses = 0,
+  floor = 0, ceiling = 0, age = 0, plateau = 5, cut_at = 0, sample_starts = 0, series_at = 0, misses = 0,
   window_at = 0, current = 0, previous = 0, request_rate = 0, request_until = 0, told_tokens = 0, tokens_until = 0,
   blocked = '', ran_at = NOW, poll_at = 0, kept_at = 0,
 }
@@ -30,6 +31,7 @@ local function load()
   end
   if s.blocked == 'rate' then s.age = s.age + math.min(NOW - s.ran_at, 1) end  -- a rate nobody wants proves nothing
   s.ran_at = NOW
+  if NOW - s.hold_until > SERIES_SECONDS then s.misses = 0 end
 end
 
 local function save()
@@ -40,24 +42,29 @@ local function save()
   end
 end
 
-local function read_ticket(id)
-  local raw = redis.call('HGET', TICKETS, id)
+local STILL_WAITING = '0.000000|'
+
+local function parse_ticket(raw)
   if not raw then return nil end
   local start, tokens, lease, process, swarm = string.match(raw, '^(.-)|(.-)|(.-)|(.-)|(.*)$')
   return {start = tonumber(start), tokens = tonumber(tokens), lease = tonumber(lease), process = process, swarm = swarm}
 end
+
+local function read_ticket(id) return parse_ticket(redis.call('HGET', TICKETS, id)) end
 
 local function write_ticket(id, t)
   local raw = string.format('%.6f|%.3f|%.3f|%s|%s', t.start, t.tokens, t.lease, t.process, t.swarm)
   redis.call('HSET', TICKETS, id, raw)
 end
 
+-- Of what the endpoint usually takes, while one refusal follows another and nothing is answered: it takes nothing for now.
+local function share() return 0.5 ^ math.max(0, math.min(6, s.misses - 1)) end
+
 -- Starts per second that were learned from refusals: up fast to just below the ceiling, a plateau, then a gentle probe.
--- Slower while one refusal follows another and nothing is answered: the endpoint takes nothing for now.
 local function learned_rate()
   if s.floor == 0 then return nil end
   local x = s.age / s.plateau - 1
-  return (s.ceiling + (s.ceiling - s.floor) * x * x * x) / 2 ^ math.max(0, math.min(6, s.misses - 1))
+  return (s.ceiling + (s.ceiling - s.floor) * x * x * x) * share()
 end
 
 local function least(...)
@@ -141,7 +148,7 @@ local function grant(own)
   drop_expired()
   local rate, tokens = start_rate(), token_rate()
   local gap, rung = rate and 1 / rate or 0, {}
-  local free = math.floor(math.min(s.limit, MOST)) - redis.call('ZCARD', PERMITS)
+  local free = math.max(1, math.floor(math.min(s.limit, MOST) * share())) - redis.call('ZCARD', PERMITS)
   s.blocked = ''
   while true do
     local head = redis.call('ZRANGE', QUEUE, 0, 0, 'WITHSCORES')

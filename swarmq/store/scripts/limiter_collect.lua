@@ -7,12 +7,13 @@ load()
 present(ARGV[6])
 local wait, relied = look_again(grant())
 local found = {string.format('%.6f', wait), relied, s.blocked}
-for i = 7, #ARGV do
-  local t = read_ticket(ARGV[i])
-  if not t or t.start > 0 then
-    found[#found + 1] = ARGV[i]
+local raws = #ARGV > 6 and redis.call('HMGET', TICKETS, unpack(ARGV, 7)) or {}
+for i, raw in ipairs(raws) do
+  if not raw or string.sub(raw, 1, #STILL_WAITING) ~= STILL_WAITING then
+    local id, t = ARGV[6 + i], parse_ticket(raw)
+    found[#found + 1] = id
     found[#found + 1] = t and string.format('%.6f', math.max(0, t.start - NOW)) or '-1'
-    if t then redis.call('ZADD', PERMITS, string.format('%.6f', t.start + t.lease), ARGV[i]) end
+    if t then redis.call('ZADD', PERMITS, string.format('%.6f', t.start + t.lease), id) end
   end
 end
 save()
