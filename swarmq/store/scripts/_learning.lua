@@ -14,7 +14,7 @@ local function hold(seconds) s.hold_until = math.max(s.hold_until, NOW + seconds
 local function settle_tokens(t, took)
   if took <= 0 then return end
   local rate = token_rate()
-  if rate then s.token_slot = s.token_slot + (took - t.tokens) / rate end
+  if rate then charge(s.token_slot, (took - t.tokens) / rate) end
   local guess = t.tokens / s.token_ratio  -- caches and answers make a call cost more or less than its size says
   if guess > 0 then s.token_ratio = math.min(10, math.max(0.01, s.token_ratio + 0.1 * (took / guess - s.token_ratio))) end
 end
@@ -80,7 +80,7 @@ end
 local function told_rate(limit, remaining, reset)
   if not remaining or not reset or reset <= 0 then return nil end
   if remaining <= 0 then hold(math.min(reset, MAX_RESET_SECONDS)) end
-  if limit and limit > 0 and remaining < limit / 2 then return (limit - remaining) / reset end
+  if limit and limit > 0 and remaining < limit / 2 then return math.max(LEAST_RATE, (limit - remaining) / reset) end
 end
 
 local function told_requests(limit, remaining, reset)

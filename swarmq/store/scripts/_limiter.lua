@@ -14,6 +14,7 @@ local CATCH_UP_SECONDS = 0.05  -- starts that were due this long ago are not los
 local DEAD_SECONDS = 10        -- a process silent this long waits for nothing; it has this long to fetch a permit
 local IDLE_SECONDS = 1         -- how often who waits looks without being rung
 local BACKUP_SECONDS = 0.25    -- how long after the one who promised to look
+local MOST_DEBT_SECONDS = 600
 local SERIES_SECONDS = 2         -- after this long without a refusal the endpoint takes calls again, answered or not
 local KEPT_SECONDS = 3600      -- what was learned is forgotten this long after the last call
 
@@ -110,13 +111,16 @@ local function next_start(gap, tokens)
   return at, why
 end
 
+-- Tokens that were taken have to flow in again before the next start; a nonsensical figure holds up nobody for long.
+local function charge(from, seconds) s.token_slot = math.min(from + seconds, NOW + MOST_DEBT_SECONDS) end
+
 -- Give the ticket a permit. `fetched`: its process hears of it now, and does not have to come for it.
 local function permit(id, t, start, gap, tokens, fetched)
   t.start = start
   s.slot = math.max(s.slot + gap, start - CATCH_UP_SECONDS)
   s.last_start = math.max(s.last_start, start)
   t.tokens = t.tokens * s.token_ratio
-  if tokens then s.token_slot = math.max(s.token_slot, NOW) + t.tokens / tokens end
+  if tokens then charge(math.max(s.token_slot, NOW), t.tokens / tokens) end
   count_start(start)
   write_ticket(id, t)
   redis.call('ZADD', PERMITS, string.format('%.6f', start + (fetched and t.lease or DEAD_SECONDS)), id)

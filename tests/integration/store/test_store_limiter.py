@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -10,6 +11,8 @@ from contextlib import asynccontextmanager
 
 import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from store_samples import until
 from valkey_server import Valkey
 
@@ -23,6 +26,12 @@ from swarmq.store.store import Store
 ENDPOINT = "mine"
 OK = Report(Verdict.ANSWERED)
 PATIENCE_SECONDS = 20
+_endpoints = (f"e{n}" for n in itertools.count())
+amounts = st.sampled_from([0.0, 1e-9, 0.5, 1.0, 60.0, 1e9, 1e300])
+buckets = st.none() | st.builds(Bucket, amounts, amounts, amounts)
+reports = st.builds(
+    Report, st.sampled_from(Verdict), amounts, st.builds(RateSigns, buckets, buckets), st.sampled_from([0, 1, 10**12])
+)
 
 
 def wish(swarm: str = "s", tokens: int = 0, timeout_seconds: float = 60, **rates: float) -> Wish:
@@ -153,16 +162,16 @@ async def test_a_bucket_below_half_paces_starts_as_fast_as_it_fills(store: Store
 
 
 @pytest.mark.parametrize(
-    ("rates", "reason"), [({"min_spacing_ms": 100}, "spacing"), ({"requests_per_minute": 600}, "rate")]
+    ("rates", "reason"), [(Rates(min_spacing_ms=100), "spacing"), (Rates(requests_per_minute=600), "rate")]
 )
-async def test_starts_are_spaced(store: Store, rates: dict[str, float], reason: str) -> None:
+async def test_starts_are_spaced(store: Store, rates: Rates, reason: str) -> None:
     reasons = []
 
     async def on_wait(told: str) -> None:
         reasons.append(told)
 
     started = time.monotonic()
-    await asyncio.gather(*(store.limiter.acquire(wish(**rates), on_wait) for _ in range(6)))
+    await asyncio.gather(*(store.limiter.acquire(Wish(ENDPOINT, rates, "s", 0, 60), on_wait) for _ in range(6)))
     assert 0.44 < time.monotonic() - started < 2
     assert reasons == [reason] * len(reasons) != []
 
@@ -251,3 +260,27 @@ async def test_a_report_counts_once_and_keys_expire(store: Store) -> None:
     for key in keys.LIMITER:
         if await store.gate.call("EXISTS", key(ENDPOINT)):
             assert 0 < await store.gate.call("TTL", key(ENDPOINT)) <= 3600
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(reports, min_size=1, max_size=20), st.sampled_from([0, 1, 10**9]))
+def test_whatever_calls_meet_the_limits_stay_sane(valkey: Valkey, met: list[Report], tokens: int) -> None:
+    async def play() -> tuple[dict[str, float], float, int]:
+        gate, endpoint = Gate(parse_address(valkey.url), retry_seconds=5, max_connections=4), next(_endpoints)
+        store, rates = Store(gate), Rates(max_concurrency=25)
+        permits = [await store.limiter.acquire(Wish(endpoint, rates, "s", tokens, 60), quiet) for _ in met]
+        for permit, report in zip(permits, met, strict=True):
+            permit.release(report)
+        await store.limiter.aclose()
+        known = orjson.loads(await gate.call("GET", keys.LIMITER[0](endpoint)))
+        now, flying = await store.now(), int(await gate.call("ZCARD", keys.LIMITER[1](endpoint)))
+        await gate.aclose()
+        return known, now, flying
+
+    known, now, flying = asyncio.run(play())
+    assert flying == 0
+    assert 1 <= known["limit"] <= 25
+    assert 0 <= known["floor"] <= known["ceiling"] < 1e6
+    assert known["hold_until"] <= now + 601
+    assert 5 <= known["plateau"] <= 60
+    assert 0.01 <= known["token_ratio"] <= 10

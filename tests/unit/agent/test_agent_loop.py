@@ -198,7 +198,7 @@ async def test_waits_before_retries_are_told_and_do_not_count_as_time() -> None:
 
 
 async def test_waits_for_the_endpoint_are_told_at_once_and_do_not_count_as_time() -> None:
-    doing = []
+    doing: list[str] = []
 
     async def limited() -> Completion:
         caller = world.model.caller
