@@ -7,7 +7,7 @@ local MAX_TOLD_SECONDS = 600    -- a Retry-After is believed up to here
 local MAX_RESET_SECONDS = 60    -- a bucket's reset is often the time until it is full: it need not be, for the next call
 local MAX_BACKOFF_SECONDS = 30
 local PLATEAU_SECONDS, MAX_PLATEAU_SECONDS = 5, 60
-local PLATEAU_PER_HOLD = 20     -- a refusal that holds all calls for 1 s is risked no oftener than every 20 s or so
+local PLATEAU_PER_HOLD = 15     -- a refusal that holds all calls for 1 s is risked no oftener than every 20 s or so
 
 local function hold(seconds) s.hold_until = math.max(s.hold_until, NOW + seconds) end
 
@@ -42,9 +42,10 @@ local function cut_rate()
   local starts, seconds = s.previous * weight + s.current, span + window * weight
   local rate = starts / math.max(0.2, seconds)
   s.sample_starts = 0
-  if before > 0 and (seconds < 0.5 or starts < LEAST_STARTS) then rate = before
+  if before > 0 and (seconds < 0.5 or starts < LEAST_STARTS) then  -- too little to go by: the rate was a bit too high
+    rate, starts = before, math.max(starts, 20)
   elseif starts < LEAST_STARTS then return end
-  s.sample_rate, s.sample_starts, s.sample_refused, s.sample_before = rate, math.max(LEAST_STARTS, starts), 1, before
+  s.sample_rate, s.sample_starts, s.sample_refused, s.sample_before = rate, starts, 1, before
   s.sample_since = s.cut_at
   set_rate()
 end

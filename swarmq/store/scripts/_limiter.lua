@@ -14,6 +14,7 @@ local CATCH_UP_SECONDS = 0.05  -- starts that were due this long ago are not los
 local DEAD_SECONDS = 10        -- a process silent this long waits for nothing; it has this long to fetch a permit
 local IDLE_SECONDS = 1         -- how often who waits looks without being rung
 local BACKUP_SECONDS = 0.25    -- how long after the one who promised to look
+local PROBE = 0.1               -- of the ceiling: how far beyond it the rate is after a second plateau
 local MOST_DEBT_SECONDS = 600
 local SERIES_SECONDS = 2         -- after this long without a refusal the endpoint takes calls again, answered or not
 local KEPT_SECONDS = 3600      -- what was learned is forgotten this long after the last call
@@ -65,7 +66,8 @@ local function share() return 0.5 ^ math.max(0, math.min(6, s.misses - 1)) end
 local function learned_rate()
   if s.floor == 0 then return nil end
   local x = s.age / s.plateau - 1
-  return (s.ceiling + (s.ceiling - s.floor) * x * x * x) * share()
+  local reach = x < 0 and s.ceiling - s.floor or PROBE * s.ceiling
+  return (s.ceiling + reach * x * x * x) * share()
 end
 
 local function least(...)
