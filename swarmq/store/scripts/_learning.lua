@@ -1,5 +1,6 @@
 -- What an endpoint's limits are taken to be after a call; needs _limiter.lua.
 local LEAST_RATE = 0.02
+local UNCROWDED = 4            -- times what was taken while nobody waited, an endpoint may well take
 local LEAST_STARTS = 5           -- fewer say nothing of a rate
 local MARGIN = 0.95             -- of the rate that the endpoint took, after a refusal
 local CUT = 0.8                 -- of the calls in flight, after a refusal
@@ -26,13 +27,15 @@ local function answered(t, in_flight)
 end
 
 -- The rate after a refusal, from what the endpoint took shortly before. Refusals that come later, of calls that were
--- in flight then, correct it.
+-- in flight then, correct it. Where no call had waited, what it took was what was asked for: it may take more.
 local function set_rate()
   local took = s.sample_rate * (1 - s.sample_refused / s.sample_starts)
   local floor, before = MARGIN * took, s.sample_before
   if before > 0 then floor = math.min(MARGIN * before, math.max(before / 2, floor)) end
   s.floor = floor > 0 and math.max(LEAST_RATE, floor) or 0
-  s.ceiling = math.max(0.99 * (before > 0 and math.min(before, took) or took), 1.03 * s.floor)
+  local ceiling = before > 0 and math.min(before, took) or took
+  if s.sample_crowded == 0 then ceiling = before > 0 and before or UNCROWDED * took end
+  s.ceiling = math.max(0.99 * ceiling, 1.03 * s.floor)
 end
 
 local function cut_rate()
@@ -46,7 +49,7 @@ local function cut_rate()
     rate, starts = before, math.max(starts, 20)
   elseif starts < LEAST_STARTS then return end
   s.sample_rate, s.sample_starts, s.sample_refused, s.sample_before = rate, starts, 1, before
-  s.sample_since = s.cut_at
+  s.sample_since, s.sample_crowded = s.cut_at, s.crowded_at >= s.window_at - window * weight and 1 or 0
   set_rate()
 end
 

@@ -21,7 +21,7 @@ local KEPT_SECONDS = 3600      -- what was learned is forgotten this long after 
 
 local s = {
   limit = INITIAL, slow_start = 1, virtual = 0, hold_until = 0, last_start = 0, slot = 0, token_slot = 0, token_ratio = 1,
-  floor = 0, ceiling = 0, age = 0, plateau = 5, cut_at = 0, sample_starts = 0, series_at = 0, misses = 0,
+  floor = 0, ceiling = 0, age = 0, plateau = 5, cut_at = 0, crowded_at = 0, sample_starts = 0, series_at = 0, misses = 0,
   window_at = 0, current = 0, previous = 0, request_rate = 0, request_until = 0, told_tokens = 0, tokens_until = 0,
   blocked = '', ran_at = NOW, poll_at = 0, kept_at = 0,
 }
@@ -37,6 +37,7 @@ local function load()
 end
 
 local function save()
+  if s.blocked ~= '' then s.crowded_at = NOW end
   redis.call('SET', STATE, cjson.encode(s), 'EX', KEPT_SECONDS)
   if NOW - s.kept_at > KEPT_SECONDS / 2 then
     s.kept_at = NOW
@@ -66,7 +67,8 @@ local function share() return 0.5 ^ math.max(0, math.min(6, s.misses - 1)) end
 local function learned_rate()
   if s.floor == 0 then return nil end
   local x = s.age / s.plateau - 1
-  local reach = x < 0 and s.ceiling - s.floor or PROBE * s.ceiling
+  local reach = s.ceiling - s.floor
+  if x > 0 then reach = math.max(reach, PROBE * s.ceiling) end
   return (s.ceiling + reach * x * x * x) * share()
 end
 
