@@ -70,6 +70,8 @@ def running_fleet(
             "SWARMQ_RUNTIME_DIR": str(root / "run"),
             "SWARMQ_MODEL": "bench:scripted",
             "SWARMQ_ENDPOINTS__BENCH__BASE_URL": f"http://127.0.0.1:{(root / 'port').read_text().strip()}/v1",
+            "SWARMQ_ENDPOINTS__BENCH__MAX_CONCURRENCY": "10000",
+            "SWARMQ_ENDPOINTS__BENCH__INITIAL_CONCURRENCY": "10000",
             "SWARMQ_AGENTS_CONCURRENCY": "1000",
             "SWARMQ_CALLS_PER_WORKER": "1000",
             **(variables or {}),

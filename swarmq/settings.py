@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from swarmq.errors import EnvironmentFault, OptionError
+from swarmq.models.limits import Rates
 from swarmq.models.options import describe
 
 PREFIX = "SWARMQ_"
@@ -56,6 +57,21 @@ class EndpointSettings(BaseModel):
         default_factory=dict,
         description="By model, or * for any; they win over the list that swarmq brings along.",
     )
+    max_concurrency: int = Field(200, ge=1, le=10_000, description="Most calls in flight, of the whole fleet.")
+    initial_concurrency: int = Field(20, ge=1, le=10_000, description="Calls in flight until more proved to be fine.")
+    min_spacing_ms: float = Field(0, ge=0, le=600_000, description="Least milliseconds between two starts of calls.")
+    requests_per_minute: float | None = Field(None, gt=0, description="Most starts a minute; None: learned.")
+    tokens_per_minute: float | None = Field(None, gt=0, description="Most tokens a minute; None: learned.")
+
+    def rates(self) -> Rates:
+        """What the fleet's limiter goes by."""
+        return Rates(
+            max_concurrency=self.max_concurrency,
+            initial_concurrency=self.initial_concurrency,
+            min_spacing_ms=self.min_spacing_ms,
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+        )
 
 
 BUILT_IN_ENDPOINTS = {
@@ -117,7 +133,7 @@ class Settings(BaseSettings):
     agents_concurrency: int = Field(200, ge=1, le=10_000, description="Branches that one agents worker runs at once.")
     control_concurrency: int = Field(16, ge=1, le=1000, description="Tasks of one control worker at once.")
     integrate_concurrency: int = Field(4, ge=1, le=100, description="Merging tasks of one integrate worker at once.")
-    calls_per_worker: int = Field(200, ge=1, le=10_000, description="Model calls in flight per endpoint and worker.")
+    calls_per_worker: int = Field(200, ge=1, le=10_000, description="Model calls of one worker and endpoint.")
     blocking_threads: int = Field(8, ge=1, le=256, description="Threads for git, file scans and large outputs.")
     shutdown_seconds: float = Field(20, gt=0, description="Most time a stopping worker gives its branches.")
 

@@ -30,6 +30,7 @@ from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Kind
 from swarmq.models.swarm import SwarmSpec
 from swarmq.models.transcript import Entry
+from swarmq.providers.limiter import NOBODY, Caller
 
 BRANCH = BranchSpec(
     swarm_id="k3x9qm2p4t", id="parse", subtask_id="parse", stage=0, kind=Kind.EDIT, celery_task_id="k3x9qm2p4t.parse"
@@ -110,10 +111,11 @@ class FakeModel:
         self.context_window_tokens = context_window_tokens
         self.conversations: list[FakeConversation] = []
         self.tools: Sequence[ToolSpec] = ()
+        self.caller = NOBODY
         self.asked = 0
 
-    def conversation(self, tools: Sequence[ToolSpec]) -> FakeConversation:
-        self.tools = tools
+    def conversation(self, tools: Sequence[ToolSpec], caller: Caller = NOBODY) -> FakeConversation:
+        self.tools, self.caller = tools, caller
         self.conversations.append(FakeConversation(self))
         return self.conversations[-1]
 
@@ -194,6 +196,8 @@ class FakeJournal:
     log: list[str] = field(default_factory=list)
     crash_after: int | None = None
     writes: list[Write] = field(default_factory=list)
+    doing: str = ""
+    told: list[Event] = field(default_factory=list)
 
     @property
     def entries(self) -> list[Entry]:
@@ -218,6 +222,10 @@ class FakeJournal:
         self.log.append(f"record {', '.join(entry.message.role for entry in entries)}")
         self.writes.append(Write(list(entries), list(events), steps, tool_calls, usage, expected))
         return self.verdicts.get(len(self.writes), Verdict())
+
+    async def tell(self, doing: str, *events: Event) -> None:
+        self.doing = doing
+        self.told += events
 
 
 @dataclass

@@ -21,6 +21,7 @@ from swarmq.models.events import Event
 from swarmq.models.messages import Completion, Message, Role, ToolCall, ToolResult, Usage
 from swarmq.models.transcript import Entry
 from swarmq.providers.base import ChatModel
+from swarmq.providers.limiter import Caller
 
 log = structlog.get_logger()
 
@@ -80,7 +81,8 @@ class _Loop:
         self.toolbox, self.journal, self.checkpoint = toolbox, journal, checkpoint
         specs = toolbox.specs()
         self.read_only = {spec.name: spec.read_only for spec in specs}
-        self.conversation = model.conversation(specs)
+        caller = Caller(assignment.branch.swarm_id, self._on_wait, self._on_waited)
+        self.conversation = model.conversation(specs, caller)
         self.context = Context(model.context_window_tokens)
         self.patience = Patience.of(options)
         self.narrator = Narrator(assignment.branch, clock.unix)
@@ -178,6 +180,14 @@ class _Loop:
         if error.status in RATE_LIMIT_STATUSES:
             self.rate_limit_wait_seconds += wait_seconds
         self.events.append(self.narrator.retry(error, attempt, wait_seconds))
+
+    async def _on_wait(self, endpoint: str, reason: str) -> None:
+        await self.journal.tell("rate limited", self.narrator.rate_limited(endpoint, reason))
+
+    async def _on_waited(self, seconds: float) -> None:
+        self.deadlines.waited(seconds)
+        self.rate_limit_wait_seconds += seconds
+        await self.journal.tell("model call")
 
     async def _record_answer(self, completion: Completion, seconds: float) -> Answer:
         """Before any of its tools runs: what a model has answered is never paid for twice."""

@@ -68,6 +68,9 @@ class Narrator:
             EventType.BRANCH_RETRY, error=str(error), attempt=attempt, wait_seconds=round(wait_seconds, 3)
         )
 
+    def rate_limited(self, endpoint: str, reason: str) -> Event:
+        return self._event(EventType.BRANCH_RATE_LIMITED, endpoint=endpoint, reason=reason)
+
     def output(self, text: str) -> Event:
         return self._event(EventType.BRANCH_OUTPUT, text=preview(text, ANSWER_CHARACTERS))
 

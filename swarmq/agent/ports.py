@@ -36,7 +36,7 @@ class Recorded(Protocol):
 
 
 class Journal(Protocol):
-    """Where a branch's transcript and events go. Each call is one atomic, fenced write."""
+    """Where a branch's transcript and events go. Each record is one atomic, fenced write."""
 
     async def record(
         self,
@@ -53,6 +53,10 @@ class Journal(Protocol):
         ``expected`` is what the next step's call will use: it is taken from the swarm's budgets. None: none follows.
         Raises LeaseLost where another holder writes.
         """
+        ...
+
+    async def tell(self, doing: str, *events: Event) -> None:
+        """What the branch does from now on, for its heartbeat, and events that cannot wait for the next record."""
         ...
 
 

@@ -85,6 +85,10 @@ def _tool_call(data: dict[str, Any]) -> str:
     return said if data.get("ok", True) else f"{said} → {one_line(str(data.get('output', '')), 70)}"
 
 
+def _rate_limited(data: dict[str, Any]) -> str:
+    return f"rate limited: waits for {data.get('endpoint', '?')} ({data.get('reason', '?')})"
+
+
 def _finished(data: dict[str, Any]) -> str:
     said = f"{data.get('exit')} after {count(amount(data.get('steps')), 'step')}"
     return f"{said}: {data['error']}" if data.get("error") else said
@@ -130,6 +134,7 @@ _TEXTS: dict[EventType, Callable[[dict[str, Any]], str]] = {
     EventType.BRANCH_RETRY: lambda data: (
         f"retry {data.get('attempt')} in {duration(data.get('wait_seconds') or 0)}: {data.get('error', '')}"
     ),
+    EventType.BRANCH_RATE_LIMITED: _rate_limited,
     EventType.BRANCH_FINISHED: _finished,
     EventType.BRANCH_CACHED: lambda data: f"taken from the cache ({data.get('source', '')})",
     EventType.BRANCH_RESUMED: _resumed,

@@ -12,6 +12,7 @@ from swarmq.models.events import Event, EventType
 RECENT_EVENTS = 5
 _QUIET = {
     EventType.BRANCH_QUEUED,
+    EventType.BRANCH_RATE_LIMITED,
     EventType.BRANCH_STEP,
     EventType.BRANCH_TOOL_CALL,
     EventType.BRANCH_MESSAGE,

@@ -83,6 +83,11 @@ class StoreJournal:
             self.doing = ", ".join(call.name for call in calls[:3]) if calls else "model call"
         return recorded
 
+    async def tell(self, doing: str, *events: Event) -> None:
+        self.doing = doing
+        if events:
+            await self._store.events.emit(self._spec.swarm_id, *events)
+
     def _cost(self, usage: Usage) -> int | None:
         return None if self.price is None else self.price.nano_usd(usage)
 

@@ -28,6 +28,7 @@ class Runtime:
 
     async def aclose(self) -> None:
         await self.models.aclose()
+        await self.store.limiter.aclose()
         await self.store.gate.aclose()
 
 
@@ -47,7 +48,9 @@ class Runtimes:
             gate = Gate.open(
                 self._url, retry_seconds=settings.redis_retry_seconds, max_connections=settings.redis_max_connections
             )
-            runtime = Runtime(settings, Store(gate), Models(settings), Dispatcher(self._app), worker)
+            store = Store(gate)
+            models = Models(settings, limiter=store.limiter)
+            runtime = Runtime(settings, store, models, Dispatcher(self._app), worker)
             self._open[loop] = runtime
         return runtime
 

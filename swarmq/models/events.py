@@ -32,6 +32,7 @@ class EventType(StrEnum):
     BRANCH_OUTPUT = "branch.output"  # text: the final answer
     BRANCH_ERROR = "branch.error"  # error
     BRANCH_RETRY = "branch.retry"  # error, attempt, wait_seconds
+    BRANCH_RATE_LIMITED = "branch.rate_limited"  # endpoint, reason: refused, rate, tokens, spacing, concurrency
     BRANCH_FINISHED = "branch.finished"  # exit, steps, error
     BRANCH_CACHED = "branch.cached"  # source
     BRANCH_RESUMED = "branch.resumed"  # step, continues

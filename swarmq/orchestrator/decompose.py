@@ -18,6 +18,7 @@ from swarmq.models.swarm import SwarmSpec
 from swarmq.orchestrator.model_plan import plan_of_answer
 from swarmq.orchestrator.planning_prompts import repair_text, submit_plan, system_text, task_text
 from swarmq.providers.base import ChatModel, Conversation
+from swarmq.providers.limiter import Caller
 from swarmq.workspace.overview import repository_overview
 
 log = structlog.get_logger()
@@ -63,7 +64,7 @@ async def decompose(
     if spec.options.strategy is Strategy.NONE:
         return Decomposition(Plan(subtasks=(single_subtask(spec),)), None, Usage())
     has_files = spec.repo is not None
-    conversation = model.conversation([submit_plan(has_files=has_files)])
+    conversation = model.conversation([submit_plan(has_files=has_files)], Caller(spec.id))
     conversation.append(system(system_text(spec, has_files=has_files)))
     conversation.append(user(task_text(spec, overview)))
     try:

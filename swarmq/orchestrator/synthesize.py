@@ -14,6 +14,7 @@ from swarmq.models.swarm import SubtaskResult, SwarmSpec
 from swarmq.models.transcript import Entry
 from swarmq.orchestrator.context_text import results_text
 from swarmq.providers.base import ChatModel
+from swarmq.providers.limiter import Caller
 
 RESULTS_SHARE = 0.8
 """Of what a conversation may hold; the rest is for the task and the answer."""
@@ -32,7 +33,7 @@ async def synthesize(
     budget_tokens = int(target_tokens(model.context_window_tokens) * RESULTS_SHARE)
     text = f"The task:\n\n{spec.task.strip()}\n\n{results_text(results, budget_tokens, shared=False)}"
     patience, progress = Patience.of(spec.options), Progress()
-    conversation = model.conversation([])
+    conversation = model.conversation([], Caller(spec.id))
     conversation.append(system(_SYSTEM))
     conversation.append(user(text))
     try:

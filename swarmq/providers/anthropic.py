@@ -103,6 +103,9 @@ class AnthropicDialect:
     def concede(self, refusal: PermanentModelError) -> bool:
         return False
 
+    def counted_tokens(self, usage: Usage) -> int:
+        return usage.input_tokens - usage.cached_tokens + usage.output_tokens  # what it reads from its cache is free
+
     def completion(self, answer: bytes) -> Completion:
         payload = answer_object(answer)
         content = payload.get("content")

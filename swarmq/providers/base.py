@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from swarmq.errors import PermanentModelError
-from swarmq.models.messages import Completion, Message, ToolSpec
+from swarmq.models.messages import Completion, Message, ToolSpec, Usage
+from swarmq.providers.limiter import NOBODY, Caller
 
 
 class Conversation(Protocol):
@@ -40,7 +41,8 @@ class ChatModel(Protocol):
     @property
     def context_window_tokens(self) -> int: ...
 
-    def conversation(self, tools: Sequence[ToolSpec]) -> Conversation: ...
+    def conversation(self, tools: Sequence[ToolSpec], caller: Caller = NOBODY) -> Conversation:
+        """``caller`` is told of waits, and its swarm gets its fair part of the endpoint."""
 
 
 class RequestBody(Protocol):
@@ -68,6 +70,9 @@ class Dialect(Protocol):
 
     def concede(self, refusal: PermanentModelError) -> bool:
         """Whether the refused request may be sent once more, in the form that the server asked for."""
+
+    def counted_tokens(self, usage: Usage) -> int:
+        """Those that the server counts against its limit of tokens per minute."""
 
     def completion(self, answer: bytes) -> Completion:
         """Read the body of a successful answer. TransientModelError where it is not what it should be."""

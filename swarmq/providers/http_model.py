@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from swarmq.errors import ModelError, PermanentModelError
+from swarmq.models.limits import Rates, Report, Verdict, Wish
 from swarmq.models.messages import Completion, Message, ToolSpec
 from swarmq.providers.base import Dialect, RequestBody
+from swarmq.providers.limiter import NOBODY, Caller, Limiter, report_of
 from swarmq.providers.transport import Channel
+
+BYTES_PER_TOKEN = 3.5
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Who lets calls to an endpoint pass: the fleet's limiter, and this process's bound on calls that run or wait."""
+
+    endpoint: str
+    rates: Rates
+    limiter: Limiter
+    slots: asyncio.Semaphore
 
 
 class HttpConversation:
     """Renders, posts, reads. Never two calls at once."""
 
-    def __init__(self, dialect: Dialect, body: RequestBody, channel: Channel, permits: asyncio.Semaphore) -> None:
+    def __init__(
+        self, dialect: Dialect, body: RequestBody, channel: Channel, admission: Admission, caller: Caller
+    ) -> None:
         self._dialect = dialect
         self._body = body
         self._channel = channel
-        self._permits = permits
+        self._admission = admission
+        self._caller = caller
 
     def append(self, message: Message) -> None:
         self._body.append(message)
@@ -30,23 +48,44 @@ class HttpConversation:
         self, *, max_output_tokens: int, temperature: float | None, timeout_seconds: float
     ) -> Completion:
         """Waits for a permit of the endpoint first; the time-out starts with the call."""
-        async with self._permits:
+        admission, body = self._admission, self._body.render(max_output_tokens, temperature)
+        tokens = int(sum(map(len, body)) / BYTES_PER_TOKEN)
+        wish = Wish(admission.endpoint, admission.rates, self._caller.swarm_id, tokens, timeout_seconds)
+        async with admission.slots:
+            permit = await admission.limiter.acquire(wish, self._on_wait)
+            report = Report(Verdict.FAILED)
             try:
-                answer = await self._post(max_output_tokens, temperature, timeout_seconds)
-            except PermanentModelError as refusal:
-                if not self._dialect.concede(refusal):
-                    raise
-                answer = await self._post(max_output_tokens, temperature, timeout_seconds)
+                if permit.waited_seconds:
+                    await self._caller.on_waited(permit.waited_seconds)
+                completion = await self._answer(body, max_output_tokens, temperature, timeout_seconds)
+                counted = self._dialect.counted_tokens(completion.usage)
+                report = Report(Verdict.ANSWERED, signs=self._channel.signs, tokens=counted)
+            except ModelError as error:
+                report = report_of(error, self._channel.signs)
+                raise
+            finally:
+                permit.release(report)
+        return completion
+
+    async def aclose(self) -> None:
+        await self._channel.aclose()
+
+    async def _answer(
+        self, body: Sequence[bytes], max_output_tokens: int, temperature: float | None, timeout_seconds: float
+    ) -> Completion:
+        try:
+            answer = await self._channel.post(body, timeout_seconds)
+        except PermanentModelError as refusal:
+            if not self._dialect.concede(refusal):
+                raise
+            answer = await self._channel.post(self._body.render(max_output_tokens, temperature), timeout_seconds)
         try:
             return self._dialect.completion(answer)
         except ModelError as error:
             raise self._channel.named(error) from None
 
-    async def aclose(self) -> None:
-        await self._channel.aclose()
-
-    async def _post(self, max_output_tokens: int, temperature: float | None, timeout_seconds: float) -> bytes:
-        return await self._channel.post(self._body.render(max_output_tokens, temperature), timeout_seconds)
+    async def _on_wait(self, reason: str) -> None:
+        await self._caller.on_wait(self._admission.endpoint, reason)
 
 
 class HttpModel:
@@ -58,13 +97,13 @@ class HttpModel:
         context_window_tokens: int,
         dialect: Dialect,
         connect: Callable[[], Channel],
-        permits: asyncio.Semaphore,
+        admission: Admission,
     ) -> None:
         self.name = name
         self.context_window_tokens = context_window_tokens
         self._dialect = dialect
         self._connect = connect
-        self._permits = permits
+        self._admission = admission
 
-    def conversation(self, tools: Sequence[ToolSpec]) -> HttpConversation:
-        return HttpConversation(self._dialect, self._dialect.request(tools), self._connect(), self._permits)
+    def conversation(self, tools: Sequence[ToolSpec], caller: Caller = NOBODY) -> HttpConversation:
+        return HttpConversation(self._dialect, self._dialect.request(tools), self._connect(), self._admission, caller)

@@ -93,6 +93,9 @@ class OpenAIDialect:
         self.reasoning_off = True
         return True
 
+    def counted_tokens(self, usage: Usage) -> int:
+        return usage.input_tokens + usage.output_tokens
+
     def completion(self, answer: bytes) -> Completion:
         payload = answer_object(answer)
         choices = payload.get("choices")

@@ -24,7 +24,7 @@ class Price(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class TokenPrices:
     """Nano-dollars per token of each kind; ``plain`` input is what no cache held."""
 
     plain: float
@@ -46,12 +46,12 @@ class Rates:
 class ListedPrice:
     """A model of the price list. A lookup costs 120 µs there, so what it gives is kept as rates.
 
-    Rates hold for one set of prices (some change with the time of day) and one tier (by the length of the prompt).
+    They hold for one set of prices (some change with the time of day) and one tier (by the length of the prompt).
     """
 
     def __init__(self, model: Any, provider: Any) -> None:
         self._model, self._provider = model, provider
-        self._rates: dict[tuple[int, int], Rates] = {}
+        self._rates: dict[tuple[int, int], TokenPrices] = {}
 
     def nano_usd(self, usage: Usage) -> int:
         now = datetime.now(UTC)
@@ -62,12 +62,12 @@ class ListedPrice:
             self._rates[key] = self._ask(now, input_tokens)
         return self._rates[key].nano_usd(usage)
 
-    def _ask(self, now: datetime, input_tokens: int) -> Rates:
+    def _ask(self, now: datetime, input_tokens: int) -> TokenPrices:
         def cost(**counts: int) -> float:
             return self.listed_usd(Usage(input_tokens=input_tokens, **counts), now)
 
         plain = cost()
-        return Rates(
+        return TokenPrices(
             plain=plain * NANO_PER_USD / input_tokens,
             cached=cost(cached_tokens=input_tokens) * NANO_PER_USD / input_tokens,
             cache_write=cost(cache_write_tokens=input_tokens) * NANO_PER_USD / input_tokens,
@@ -88,7 +88,7 @@ class ListedPrice:
         return float(found.total_price)
 
 
-FREE = Rates(0, 0, 0, 0)
+FREE = TokenPrices(0, 0, 0, 0)
 """A scripted model costs nothing."""
 
 
@@ -102,7 +102,7 @@ def price_of(endpoint: EndpointSettings, model: str) -> Price | None:
         """Cached tokens cost as much as others where no price of theirs is given."""
         return (prices.input_usd_per_mtok if usd_per_mtok is None else usd_per_mtok) * NANO_PER_USD / 1_000_000
 
-    return Rates(
+    return TokenPrices(
         plain=rate(None),
         cached=rate(prices.cached_usd_per_mtok),
         cache_write=rate(prices.cache_write_usd_per_mtok),

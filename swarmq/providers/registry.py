@@ -12,7 +12,8 @@ import httpx
 from swarmq.errors import EnvironmentFault, UsageError
 from swarmq.providers.anthropic import AnthropicDialect
 from swarmq.providers.base import ChatModel, Dialect
-from swarmq.providers.http_model import HttpModel
+from swarmq.providers.http_model import Admission, HttpModel
+from swarmq.providers.limiter import Limiter, Unlimited
 from swarmq.providers.openai import OpenAIDialect
 from swarmq.providers.prices import FREE, Price, price_of
 from swarmq.providers.transport import Channel
@@ -34,14 +35,24 @@ class _ScriptFile:
 
 
 class Models:
-    """The models of one process and event loop, with at most ``calls_per_worker`` calls in flight per endpoint."""
+    """The models of one process and event loop, with at most ``calls_per_worker`` calls of an endpoint at once."""
 
-    def __init__(self, settings: Settings, transport: Callable[[], httpx.AsyncBaseTransport] | None = None) -> None:
-        """``transport`` makes what each conversation sends through; for tests."""
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
+        *,
+        limiter: Limiter | None = None,
+    ) -> None:
+        """``limiter`` is the fleet's; None: nothing but ``calls_per_worker`` holds calls back.
+
+        ``transport`` makes what each conversation sends through; for tests.
+        """
         self._settings = settings
         self._transport = transport
         self._open: dict[str | _ScriptFile, ChatModel] = {}
-        self._permits: dict[str, asyncio.Semaphore] = {}
+        self._limiter = limiter or Unlimited()
+        self._slots: dict[str, asyncio.Semaphore] = {}
         self._prices: dict[str, Price | None] = {}
         self._servers: list[ScriptedServer] = []
         self._starting = asyncio.Lock()
@@ -107,8 +118,9 @@ class Models:
             use_proxies = endpoint_name != SCRIPTED
             return Channel(endpoint_name, url, headers, secret=key, use_proxies=use_proxies, transport=transport)
 
-        permits = self._permits.setdefault(endpoint_name, asyncio.Semaphore(self._settings.calls_per_worker))
-        return HttpModel(spec, window, dialect, connect, permits)
+        slots = self._slots.setdefault(endpoint_name, asyncio.Semaphore(self._settings.calls_per_worker))
+        limiter = Unlimited() if endpoint_name == SCRIPTED else self._limiter
+        return HttpModel(spec, window, dialect, connect, Admission(endpoint_name, endpoint.rates(), limiter, slots))
 
     def _split(self, spec: str) -> tuple[str, str]:
         endpoint_name, colon, name = spec.partition(":")

@@ -12,13 +12,16 @@ import functools
 import os
 import socket
 import ssl
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import httpx
 
 from swarmq.errors import ModelError, PermanentModelError, TransientModelError
+from swarmq.models.limits import NO_SIGNS, RateSigns
 from swarmq.providers.errors import model_error
+from swarmq.providers.rate_signs import limit_headers, rate_signs
 
 CONNECT_SECONDS = 10.0
 KEEPALIVE_SECONDS = 60.0  # tools run between two calls of a branch; a new TLS connection costs more than an idle one
@@ -53,12 +56,15 @@ class Channel:
         self._url = httpx.URL(url)
         self._headers = {"host": self._url.netloc.decode("ascii"), **_HEADERS, **headers}
         self._secret = secret
+        self.signs: RateSigns = NO_SIGNS
+        """What the last answer said of the endpoint's limits."""
         self._transport = transport or _transport(self._url, use_proxies)
 
     async def post(self, body: Sequence[bytes], timeout_seconds: float) -> bytes:
         """The body of the answer to a body given in chunks. Raises TransientModelError or PermanentModelError."""
         headers = {**self._headers, "content-length": str(sum(map(len, body)))}
         request = httpx.Request("POST", self._url, headers=headers, stream=_Chunks(body), extensions=_TIMEOUTS)
+        self.signs = NO_SIGNS
         try:
             async with asyncio.timeout(timeout_seconds):
                 response = await self._transport.handle_async_request(request)
@@ -67,6 +73,7 @@ class Channel:
             raise TransientModelError(f"{self._name}: no answer within {timeout_seconds:g} s") from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise self._connection_error(error) from None
+        self.signs = rate_signs(limit_headers(response.headers.raw), time.time())
         if not response.is_success:
             raise self._refusal(response, answer)
         return answer

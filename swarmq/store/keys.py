@@ -74,10 +74,29 @@ CACHE_AGES = Key("swarmq:{cache}:ages", "zset", "fleet", "as its entry", "cache_
 CACHE_STATS = Key("swarmq:{cache}:stats", "hash", "fleet", "for good", "cache_*: bytes, hits, misses, evictions …")
 CACHE_ONCE = Key("swarmq:{cache}:once:%s", "string", "fleet", "1 hour", "cache_*: answers to calls, for their retries")
 
-REGISTRY = tuple(value for value in list(globals().values()) if isinstance(value, Key))
+LEARNED = "an hour after the endpoint's last call"
+
+
+def _limiter(name: str, type_: Literal["string", "hash", "zset"], writer: str) -> Key:
+    return Key(f"swarmq:{{limiter:%s}}:{name}", type_, "fleet", LEARNED, f"limiter_*: {writer}")
+
+
+LIMITER = (
+    _limiter("state", "string", "what is known of the endpoint's limits, and the pace"),
+    _limiter("permits", "zset", "calls that may start or have started -> when the permit expires"),
+    _limiter("queue", "zset", "calls that wait -> their place in fair order"),
+    _limiter("tickets", "hash", "call -> start, tokens, lease, process, swarm"),
+    _limiter("shares", "hash", "swarm with waiting calls -> the place of its last one"),
+    _limiter("processes", "hash", "process -> when it was last heard of"),
+)
+"""By endpoint. The scripts get all of them, in this order."""
+
+REGISTRY = (*(value for value in list(globals().values()) if isinstance(value, Key)), *LIMITER)
 
 SHARED_CHANNEL = "swarmq:{%s}:shared"
 """Not a key: the pub/sub channel that is rung when a result is shared."""
+LIMITER_CHANNEL = "swarmq:{limiter:%s}:ring:%s"
+"""Not a key: rung when a waiting call of that endpoint and process has its permit."""
 
 
 def names_to_expire() -> tuple[list[str], list[str], list[str]]:

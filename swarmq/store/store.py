@@ -10,6 +10,7 @@ from swarmq.store.connection import Gate
 from swarmq.store.control import Control
 from swarmq.store.events import Events
 from swarmq.store.jobs import Jobs
+from swarmq.store.limiter import FleetLimiter
 from swarmq.store.shared import Shared
 from swarmq.store.stages import Stages
 from swarmq.store.swarms import Swarms
@@ -34,6 +35,7 @@ class Store:
         self.cache = Cache(gate)
         self.audit = Audit(gate)
         self.workers = Workers(gate)
+        self.limiter = FleetLimiter(gate)
 
     async def now(self) -> float:
         """Unix seconds by the clock of Redis, which all leases go by."""

@@ -60,6 +60,7 @@ class FleetStack:
             "SWARMQ_RUNTIME_DIR": str(self.root / "run"),
             "SWARMQ_MODEL": "test:scripted",
             "SWARMQ_ENDPOINTS__TEST__BASE_URL": f"{self.model_url}/v1",
+            "SWARMQ_ENDPOINTS__LIMITED__BASE_URL": f"{self.model_url}/v1",
             "SWARMQ_LEASE_SECONDS": "3",
             "SWARMQ_HEARTBEAT_SECONDS": "0.5",
             "SWARMQ_RECONCILE_SECONDS": "1",
@@ -73,7 +74,7 @@ class FleetStack:
             state_dir=self.root / "state",
             runtime_dir=self.root / "run",
             model="test:scripted",
-            endpoints={"test": {"base_url": f"{self.model_url}/v1"}},
+            endpoints={name: {"base_url": f"{self.model_url}/v1"} for name in ("test", "limited")},
             lease_seconds=3,
             heartbeat_seconds=0.5,
         )

@@ -194,6 +194,18 @@ def test_limits_hold_while_running(fleet: FleetStack, client: Client) -> None:
     assert [subtask.limit for subtask in result.subtasks].count("max_total_steps") == 4
 
 
+def test_a_refused_call_holds_the_endpoint_and_waiting_branches_say_so(fleet: FleetStack, client: Client) -> None:
+    refused = Subtask(name="Refused", instruction="Ask too much", kind="read")
+    others = (Subtask(name=f"Reader {n}", instruction="Look at the file", kind="read") for n in range(4))
+    plan = Plan(subtasks=(refused, *others))
+    handle = client.submit(plan, repo=fleet.repository("limited"), cache="bypass", model="limited:scripted")
+    limited = [event for event in handle.events() if event.type is EventType.BRANCH_RATE_LIMITED]
+    result = handle.result(TIMEOUT)
+    assert result.success
+    assert [event.data for event in limited] == [{"endpoint": "limited", "reason": "refused"}] * len(limited) != []
+    assert result.stats.rate_limit_wait_seconds > 2
+
+
 def test_max_subagents_is_never_exceeded(fleet: FleetStack, client: Client) -> None:
     plan = Plan(
         subtasks=tuple(Subtask(name=f"Reader {n}", instruction="Look at the file", kind="read") for n in range(9))

@@ -197,6 +197,29 @@ async def test_waits_before_retries_are_told_and_do_not_count_as_time() -> None:
     assert answer.entries[0].seconds == 0
 
 
+async def test_waits_for_the_endpoint_are_told_at_once_and_do_not_count_as_time() -> None:
+    doing: list[str] = []
+
+    async def limited() -> Completion:
+        caller = world.model.caller
+        await caller.on_wait("mine", "rate")
+        doing.append(world.journal.doing)
+        world.time.seconds += 500
+        await caller.on_waited(500)
+        doing.append(world.journal.doing)
+        return says("Done.")
+
+    world = World(FakeModel(limited))
+    result = await world.run(step_timeout_seconds=10, subagent_timeout_seconds=20)
+    assert (result.exit, result.rate_limit_wait_seconds) == (Exit.COMPLETED, 500)
+    assert doing == ["rate limited", "model call"]
+    assert [(event.type, event.data) for event in world.journal.told] == [
+        (EventType.BRANCH_RATE_LIMITED, {"endpoint": "mine", "reason": "rate"})
+    ]
+    assert world.model.caller.swarm_id == "k3x9qm2p4t"
+    assert world.journal.writes[-1].entries[0].seconds == 0
+
+
 async def test_the_count_of_retries_starts_anew_with_each_call() -> None:
     lost = TransientModelError("connection reset")
     model = FakeModel(lost, lost, says("", call("read")), lost, lost, says("Done."))
