@@ -12,7 +12,7 @@ from swarmq.agent.assignment import Assignment, Fault, LoopResult
 from swarmq.agent.context import Context
 from swarmq.agent.model_call import Patience, complete
 from swarmq.agent.narration import Narrator
-from swarmq.agent.ports import Checkpoint, Journal, Recorded, Toolbox
+from swarmq.agent.ports import RATE_LIMITED, Checkpoint, Journal, Recorded, Toolbox
 from swarmq.agent.room import expected_usage, wait_for_room
 from swarmq.agent.timing import Clock, Deadlines
 from swarmq.errors import ModelError
@@ -182,7 +182,7 @@ class _Loop:
         self.events.append(self.narrator.retry(error, attempt, wait_seconds))
 
     async def _on_wait(self, endpoint: str, reason: str) -> None:
-        await self.journal.tell("rate limited", self.narrator.rate_limited(endpoint, reason))
+        await self.journal.tell(RATE_LIMITED, self.narrator.rate_limited(endpoint, reason))
 
     async def _on_waited(self, seconds: float) -> None:
         self.deadlines.waited(seconds)

@@ -9,6 +9,9 @@ from swarmq.models.events import Event
 from swarmq.models.messages import ToolCall, ToolResult, ToolSpec, Usage
 from swarmq.models.transcript import Entry
 
+RATE_LIMITED = "rate limited"
+"""What a branch does while a call of it waits for a permit."""
+
 
 class Toolbox(Protocol):
     """The tools that this branch really has."""

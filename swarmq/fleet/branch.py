@@ -8,7 +8,7 @@ the pool, by a revoke      the branch ends as cancelled
 the pool, at a shutdown    checkpoint, lease released, message back on the queue (JobStopped)
 the heartbeat, by a mark   the branch ends as cancelled
 the heartbeat, lease lost  nothing is written any more: the new holder owns the record
-the work, swarm paused     checkpoint, lease released; resuming the swarm publishes the branch again
+the swarm is paused        checkpoint, lease released; resuming the swarm publishes the branch again
 ========================  =========================================================================
 """
 
@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import structlog
 
+from swarmq.agent.ports import RATE_LIMITED
 from swarmq.errors import LeaseLost, SwarmqError
 from swarmq.fleet.branch_work import BranchWork
 from swarmq.fleet.claims import LeaseEnd, keep_alive
@@ -122,15 +123,13 @@ async def _work_under_lease(
     return await stops.shielded(_settle(working, beating))
 
 
-async def _settle(
-    working: asyncio.Task[Outcome | None], beating: asyncio.Task[tuple[LeaseEnd, str]]
-) -> Outcome | LeaseEnd:
+async def _settle(working: asyncio.Task[Outcome | None], beating: asyncio.Task[LeaseEnd]) -> Outcome | LeaseEnd:
     """Stop both, and say which of them had ended first and how."""
     finished = working.done()
     await _stop(working)
     await _stop(beating)
     if not finished:
-        return LeaseEnd.CANCELLED if beating.cancelled() else beating.result()[0]
+        return LeaseEnd.CANCELLED if beating.cancelled() else beating.result()
     try:
         return working.result() or LeaseEnd.PARKED
     except LeaseLost:
@@ -143,15 +142,20 @@ async def _stop(task: asyncio.Task[Any]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Any:
-    async def renew() -> tuple[bool, str | None]:
+def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Callable[[], Awaitable[LeaseEnd | None]]:
+    async def renew() -> LeaseEnd | None:
         claim = work.claim
         renewal = await runtime.store.branches.renew(
             work.swarm_id, work.branch_id, claim.token, runtime.settings.lease_seconds, work.observe()
         )
         if delivery_tag is not None:
             await runtime.store.gate.call("ZADD", UNACKED_INDEX, "XX", time.time(), delivery_tag)
-        return renewal.alive, renewal.cancel_reason
+        if not renewal.alive:
+            return LeaseEnd.LOST
+        if renewal.cancel_reason is not None:
+            return LeaseEnd.CANCELLED
+        # A call that waits for its permit has not started; one that runs, or a tool, is finished first.
+        return LeaseEnd.PARKED if renewal.paused and work.journal.doing == RATE_LIMITED else None
 
     return renew
 

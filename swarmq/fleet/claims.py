@@ -24,20 +24,16 @@ class LeaseEnd(StrEnum):
     LOST = "lost"
     CANCELLED = "cancelled"
     PARKED = "parked"
-    """Given up by the work itself: the swarm is paused."""
+    """The swarm is paused."""
 
 
-async def keep_alive(
-    interval_seconds: float, renew: Callable[[], Awaitable[tuple[bool, str | None]]]
-) -> tuple[LeaseEnd, str]:
-    """Renew until the lease is lost or the record is marked cancelled; returns which, with the reason."""
+async def keep_alive(interval_seconds: float, renew: Callable[[], Awaitable[LeaseEnd | None]]) -> LeaseEnd:
+    """Renew until there is a reason to stop; returns it."""
     while True:
         await asyncio.sleep(interval_seconds)
-        alive, cancel_reason = await renew()
-        if not alive:
-            return LeaseEnd.LOST, "another worker took over"
-        if cancel_reason is not None:
-            return LeaseEnd.CANCELLED, cancel_reason
+        end = await renew()
+        if end is not None:
+            return end
 
 
 @asynccontextmanager

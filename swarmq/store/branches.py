@@ -61,10 +61,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class Renewal:
-    """``alive``: the caller is still the holder. ``cancel_reason``: it is to stop and end the branch as cancelled."""
+    """``alive``: the caller is still the holder. ``cancel_reason``: it is to stop and end the branch as cancelled.
+
+    ``paused``: the swarm is, so that the branch should start nothing.
+    """
 
     alive: bool
     cancel_reason: str | None
+    paused: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,8 @@ class Branches:
     ) -> Renewal:
         """Prolong the lease and report. Not alive: stop at once, and write nothing more."""
         arguments = (branch_id, token, lease_seconds, dump(observation))
-        alive, reason = await self._gate.script("branch_renew", (keys.SWARM(swarm_id),), arguments)
-        return Renewal(bool(alive), reason.decode() or None)
+        alive, reason, paused = await self._gate.script("branch_renew", (keys.SWARM(swarm_id),), arguments)
+        return Renewal(bool(alive), reason.decode() or None, bool(paused))
 
     async def release(self, swarm_id: str, branch_id: str, token: int) -> bool:
         """Hand over: back to queued, no delivery counted. Afterwards the caller is not the holder, whatever it was.

@@ -196,6 +196,24 @@ async def test_a_branch_that_is_given_back_as_its_swarm_is_resumed_is_published(
     assert sent(runtime) == [("branches", SWARM, ["reader"])]
 
 
+async def test_a_call_that_waits_for_a_permit_is_not_made_in_a_pause(runtime: Runtime) -> None:
+    await in_stage_0(runtime)
+    asked = asyncio.Event()
+
+    async def waiting() -> Any:
+        await runtime.models.model.caller.on_wait("test", "crowded")  # type: ignore[attr-defined]
+        asked.set()
+        await asyncio.Event().wait()
+
+    says_next(runtime, waiting, says("It is there."))
+    running = asyncio.create_task(run(runtime, "reader"))
+    await asyncio.wait_for(asked.wait(), 10)
+    await pause_swarm(runtime.store, SWARM, "lunch")
+    assert await asyncio.wait_for(running, 10) == "parked"
+    assert await resumed(runtime) == [("branches", SWARM, ("reader",))]
+    assert await run(runtime, "reader") == "completed"
+
+
 async def test_what_stands_still_is_sent_once_however_many_look(runtime: Runtime) -> None:
     await in_stage_0(runtime)
     await runtime.store.gate.call("HINCRBYFLOAT", keys.BRANCH(SWARM, "reader"), "queued_at", -60)
