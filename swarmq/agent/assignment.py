@@ -38,6 +38,23 @@ class Assignment:
         return first
 
 
+class Ended(Exception):
+    """Leaves the loop from wherever its end was found; never leaves run_agent."""
+
+    def __init__(
+        self,
+        exit_: Exit,
+        error: str | None = None,
+        *,
+        limit: str | None = None,
+        fault: Fault | None = None,
+        model_status: int = 0,
+    ) -> None:
+        super().__init__(exit_, error)
+        self.exit, self.error, self.limit, self.fault = exit_, error, limit, fault
+        self.model_status = model_status
+
+
 class Parked(Exception):
     """The swarm is paused: all that was done is recorded, and the branch goes on when the swarm is resumed."""
 

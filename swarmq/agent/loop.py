@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 
 import structlog
 
 from swarmq.agent.answers import Answer, Progress, classify, follow_up, interrupted, sendable
-from swarmq.agent.assignment import Assignment, Fault, LoopResult
+from swarmq.agent.assignment import Assignment, Ended, LoopResult
 from swarmq.agent.context import Context
 from swarmq.agent.model_call import Patience, complete
 from swarmq.agent.narration import Narrator
 from swarmq.agent.ports import RATE_LIMITED, Checkpoint, Journal, Recorded, Toolbox
 from swarmq.agent.room import expected_usage, wait_for_room
 from swarmq.agent.timing import Clock, Deadlines
+from swarmq.agent.tool_calls import run_calls
 from swarmq.errors import ModelError
 from swarmq.models.branch import Exit
 from swarmq.models.events import Event
@@ -26,23 +27,6 @@ from swarmq.providers.limiter import Caller
 log = structlog.get_logger()
 
 RATE_LIMIT_STATUSES = {429, 529}
-
-
-class _Ended(Exception):
-    """Leaves the loop from wherever its end was found; never leaves this module."""
-
-    def __init__(
-        self,
-        exit_: Exit,
-        error: str | None = None,
-        *,
-        limit: str | None = None,
-        fault: Fault | None = None,
-        model_status: int = 0,
-    ) -> None:
-        super().__init__(exit_, error)
-        self.exit, self.error, self.limit, self.fault = exit_, error, limit, fault
-        self.model_status = model_status
 
 
 async def run_agent(
@@ -103,7 +87,7 @@ class _Loop:
             await self._begin()
             while True:
                 await self._step()
-        except _Ended as end:
+        except Ended as end:
             return self._result(end)
 
     async def _step(self) -> None:
@@ -136,7 +120,7 @@ class _Loop:
         most = self.options.max_steps_per_subagent
         if self.progress.steps >= most:
             error = f"the agent used all of its {most} steps without finishing"
-            raise _Ended(Exit.MAX_STEPS, error, limit="max_steps_per_subagent", fault="agent")
+            raise Ended(Exit.MAX_STEPS, error, limit="max_steps_per_subagent", fault="agent")
         self._left_seconds()
 
     def _left_seconds(self) -> float:
@@ -145,9 +129,9 @@ class _Loop:
             raise self._timed_out()
         return left_seconds
 
-    def _timed_out(self) -> _Ended:
+    def _timed_out(self) -> Ended:
         limit, error = self.deadlines.nearest()
-        return _Ended(Exit.TIMED_OUT, error, limit=limit, fault="agent")
+        return Ended(Exit.TIMED_OUT, error, limit=limit, fault="agent")
 
     def _fit(self) -> None:
         before = self.context.tokens
@@ -171,7 +155,7 @@ class _Loop:
         except ModelError as error:
             # A key, an endpoint or a refused request says nothing of the agent's work.
             why = f"the model call failed: {error}"
-            raise _Ended(Exit.FAILED, why, fault="infrastructure", model_status=error.status) from error
+            raise Ended(Exit.FAILED, why, fault="infrastructure", model_status=error.status) from error
         return completion, self.deadlines.working_seconds() - started
 
     def _on_retry(self, error: ModelError, attempt: int, wait_seconds: float) -> None:
@@ -211,10 +195,10 @@ class _Loop:
     async def _reply(self, message: Message, answer: Answer, *, lost: bool = False) -> None:
         """Record what follows an answer, with the next step reserved; or end, where nothing does."""
         if answer is Answer.FINAL:
-            raise _Ended(Exit.COMPLETED)
+            raise Ended(Exit.COMPLETED)
         given_up = self.progress.given_up(message, answer)
         if given_up is not None:
-            raise _Ended(Exit.FAILED, given_up, fault="agent")
+            raise Ended(Exit.FAILED, given_up, fault="agent")
         started = self.deadlines.working_seconds()
         if answer is not Answer.CALLS:
             replies = [follow_up(message, answer, self.options.max_output_tokens)]
@@ -233,10 +217,7 @@ class _Loop:
         """The results in the order of the calls. A worktree that may have changed is saved before they are recorded."""
         try:
             async with asyncio.timeout(self._left_seconds()) as limit:
-                if all(self.read_only.get(call.name, False) for call in calls):
-                    results = await _together([self._call_tool(call) for call in calls])
-                else:
-                    results = [await self._call_tool(call) for call in calls]
+                results = await run_calls(calls, self.read_only, self._call_tool)
         except TimeoutError:
             if limit.expired():
                 raise self._timed_out() from None
@@ -287,11 +268,11 @@ class _Loop:
         )
         recorded = await wait_for_room(recorded, ask, self.clock, self.deadlines)
         if recorded.cancel_reason is not None:
-            raise _Ended(Exit.CANCELLED, recorded.cancel_reason)
+            raise Ended(Exit.CANCELLED, recorded.cancel_reason)
         if recorded.limit is not None:
-            raise _Ended(Exit.BUDGET_EXHAUSTED, f"the swarm's {recorded.limit} is used up", limit=recorded.limit)
+            raise Ended(Exit.BUDGET_EXHAUSTED, f"the swarm's {recorded.limit} is used up", limit=recorded.limit)
 
-    def _result(self, end: _Ended) -> LoopResult:
+    def _result(self, end: Ended) -> LoopResult:
         progress = self.progress
         return LoopResult(
             exit=end.exit,
@@ -307,13 +288,3 @@ class _Loop:
             events=(*self.events, *([self.narrator.error(end.error)] if end.error else [])),
             model_status=end.model_status,
         )
-
-
-async def _together(calls: Sequence[Coroutine[None, None, ToolResult]]) -> list[ToolResult]:
-    """Run all at once; if one raises, the others are cancelled and its exception is the one that is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(call) for call in calls]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
