@@ -8,7 +8,7 @@ local MAX_TOLD_SECONDS = 600    -- a Retry-After is believed up to here
 local MAX_RESET_SECONDS = 60    -- a bucket's reset is often the time until it is full: it need not be, for the next call
 local MAX_BACKOFF_SECONDS = 30
 local PLATEAU_SECONDS, MAX_PLATEAU_SECONDS = 5, 60
-local PLATEAU_PER_HOLD = 15     -- a refusal that holds all calls for 1 s is risked no oftener than every 20 s or so
+local PLATEAU_PER_HOLD = 25     -- a refusal that holds all calls for 1 s is risked no oftener than every 35 s or so
 
 local function hold(seconds) s.hold_until = math.max(s.hold_until, NOW + seconds) end
 
