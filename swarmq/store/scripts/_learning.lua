@@ -8,7 +8,7 @@ local MAX_TOLD_SECONDS = 600    -- a Retry-After is believed up to here
 local MAX_RESET_SECONDS = 60    -- a bucket's reset is often the time until it is full: it need not be, for the next call
 local MAX_BACKOFF_SECONDS = 30
 local PLATEAU_SECONDS, MAX_PLATEAU_SECONDS = 5, 60
-local PLATEAU_PER_HOLD = 15     -- a refusal that holds all calls for 1 s is risked no oftener than every 20 s or so
+local PLATEAU_PER_HOLD = 25     -- a refusal that holds all calls for 1 s is risked no oftener than every 35 s or so
 
 local function hold(seconds) s.hold_until = math.max(s.hold_until, NOW + seconds) end
 
@@ -60,10 +60,11 @@ local function refused(t, by_rate, retry_after, jitter)
   if told > 0 then hold(told + jitter * math.min(0.05 * told, 1)) end
   if t.start > s.cut_at + AHEAD_SECONDS then
     s.limit = math.max(1, s.limit * CUT)
-    s.slow_start = 0
     if s.misses == 0 then
       if by_rate then cut_rate() end
       s.series_at = NOW
+      -- Where a rate is known, it bounds the calls in flight as well: those of a slow model may soon be many again.
+      if s.floor == 0 or not by_rate then s.slow_start = 0 end
     end
     s.cut_at, s.misses, s.age = NOW, s.misses + 1, 0
     -- Without a word of the server: a few starts left out, so that its bucket is not empty, and more the longer none
