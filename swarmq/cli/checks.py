@@ -18,7 +18,7 @@ from swarmq.errors import EnvironmentFault, ModelError, SwarmqError
 
 if TYPE_CHECKING:
     from swarmq.settings import Settings
-    from swarmq.store.connection import ServerInfo
+    from swarmq.store.server import ServerInfo
 
 OLDEST_PYTHON = (3, 11)
 FREE_WARN_BYTES = 2_000_000_000
@@ -89,10 +89,9 @@ def redis(info: ServerInfo, *, embedded: bool) -> list[Finding]:
     """A server that answered, and each of its settings under which records may be lost."""
     said = f"{'embedded ' if embedded else ''}{info.server} {info.version} at {info.address}"
     findings = [Finding("redis", "ok", said)]
-    for warning in info.warnings:
-        found, _, remedy = warning.partition(";")
-        findings.append(Finding("redis settings", "warn", found, f"{remedy.strip()} in its configuration"))
-    if not info.warnings:
+    for danger in info.dangers:
+        findings.append(Finding("redis settings", "warn", danger.said, danger.remedy))
+    if not info.dangers:
         findings.append(Finding("redis settings", "ok", "append-only file, nothing is evicted"))
     return findings
 

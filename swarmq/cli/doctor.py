@@ -63,7 +63,7 @@ async def servers(settings: Settings) -> list[Finding]:
     from swarmq import devstack
     from swarmq.cli import checks
     from swarmq.errors import SwarmqError
-    from swarmq.store.connection import check
+    from swarmq.store.server import check
 
     embedded = settings.broker() is None
     if embedded:

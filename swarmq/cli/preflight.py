@@ -164,7 +164,7 @@ async def check_endpoint(settings: Settings, model: str) -> None:
 
 async def check_places(settings: Settings) -> None:
     """Redis where one is named, and the state directory. Last, because the directory is made."""
-    from swarmq.store.connection import check as check_redis
+    from swarmq.store.server import check as check_redis
 
     url = settings.broker()
     if url is not None:

@@ -45,7 +45,10 @@ class Runtimes:
         if runtime is None:
             settings = self._settings
             gate = Gate.open(
-                self._url, retry_seconds=settings.redis_retry_seconds, max_connections=settings.redis_max_connections
+                self._url,
+                retry_seconds=settings.redis_retry_seconds,
+                max_connections=settings.redis_max_connections,
+                patient=True,
             )
             runtime = Runtime(settings, Store(gate), Models(settings), Dispatcher(self._app), worker)
             self._open[loop] = runtime

@@ -10,7 +10,8 @@ import pytest
 from valkey_server import Valkey, ValkeyServer
 
 from swarmq.errors import StoreError, UsageError
-from swarmq.store.connection import Gate, check
+from swarmq.store.connection import Gate
+from swarmq.store.server import check
 
 
 @pytest.fixture
@@ -148,13 +149,13 @@ async def test_a_user_without_rights_is_told_so(own_valkey: ValkeyServer) -> Non
 
 async def test_check_tells_what_answers_and_what_endangers_records(own_valkey: ValkeyServer) -> None:
     found = await check(own_valkey.url())
-    assert (found.server, found.warnings) == ("valkey", ())
+    assert (found.server, found.dangers) == ("valkey", ())
     assert found.version.startswith("9.")
     assert found.address == f"unix://{own_valkey.socket}"
     with own_valkey.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.config_set("appendonly", "no")
-    policy, append = (await check(own_valkey.url())).warnings
+    policy, append = map(str, (await check(own_valkey.url())).dangers)
     assert "maxmemory-policy is allkeys-lru" in policy
     assert "set it to noeviction" in policy
     assert "appendonly is off" in append

@@ -184,7 +184,7 @@ async def test_with_a_redis_of_ones_own_the_workers_need_the_keys(
     async def answers(url: str) -> None:
         return None
 
-    monkeypatch.setattr("swarmq.store.connection.check", answers)
+    monkeypatch.setattr("swarmq.store.server.check", answers)
     monkeypatch.setenv("SWARMQ_REDIS_URL", "redis://localhost:1/0")
     checked = await check(request(model="openai:m"))
     assert not checked.can_plan_here

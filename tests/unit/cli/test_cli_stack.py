@@ -19,8 +19,8 @@ from swarmq.errors import EnvironmentFault, PermanentModelError, StoreError, Usa
 from swarmq.models.messages import Completion, FinishReason, Message, Role, Text, Usage
 from swarmq.providers import registry
 from swarmq.settings import load_settings
-from swarmq.store import connection
-from swarmq.store.connection import ServerInfo
+from swarmq.store import server
+from swarmq.store.server import ServerInfo
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -115,7 +115,7 @@ def redis(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise error
             return ServerInfo("/run/valkey.sock", "valkey", "9.1", warnings)
 
-        monkeypatch.setattr(connection, "check", check)
+        monkeypatch.setattr(server, "check", check)
         cli.client.server_time = time.time() - skew_seconds
 
     be()
