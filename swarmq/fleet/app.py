@@ -10,6 +10,7 @@ from celery import Celery
 from swarmq.errors import EnvironmentFault
 from swarmq.settings import Settings, load_settings
 from swarmq.store.address import Address, Login, parse_address
+from swarmq.store.connecting import sentinel_options
 
 CONTROL, INTEGRATE, AGENTS = "swarmq.control", "swarmq.integrate", "swarmq.agents"
 QUEUES = {"control": CONTROL, "integrate": INTEGRATE, "agents": AGENTS}
@@ -124,15 +125,10 @@ def _connection(settings: Settings, address: Address) -> dict[str, Any]:
 
 
 def _sentinel_options(address: Address) -> dict[str, Any]:
-    """What kombu and Celery's results want to know of Sentinels; Celery's results would wait on them for ever."""
+    """Without ``sentinel_kwargs`` Celery's results would wait on a silent Sentinel for ever."""
     if address.master is None:
         return {}
-    asking: dict[str, Any] = {"socket_timeout": SOCKET_SECONDS, "socket_connect_timeout": SOCKET_SECONDS}
-    if address.sentinel_login.password:
-        asking |= {"username": address.sentinel_login.user, "password": address.sentinel_login.password}
-    if address.tls:
-        asking |= {"ssl": True, **address.tls}
-    return {"master_name": address.master, "sentinel_kwargs": asking}
+    return {"master_name": address.master, "sentinel_kwargs": sentinel_options(address)}
 
 
 def beat_schedule(settings: Settings) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from redis.asyncio.sentinel import (
     SentinelManagedSSLConnection,
 )
 from redis.backoff import NoBackoff
+from redis.retry import Retry as BlockingRetry
 
-from swarmq.store.address import Address, Login
+from swarmq.store.address import Address
 
 SENTINEL_SECONDS = 1.0
 """A Sentinel that is silent for longer is passed over; connecting as a whole has the Line's time."""
@@ -32,7 +33,10 @@ class Connections:
     def __init__(self, address: Address) -> None:
         self._sentinel: Sentinel | None = None
         options: dict[str, Any] = {
-            **_common(address.login),
+            "username": address.login.user,
+            "password": address.login.password,
+            "protocol": 2,
+            "retry": _once(),
             "db": address.database,
             "socket_timeout": None,
             "encoding_errors": "replace",  # a model may answer with lone surrogates, which no encoding can carry
@@ -46,12 +50,7 @@ class Connections:
             kind = SSLConnection if address.tls else Connection
             pool = ConnectionPool(connection_class=kind, host=host, port=port, **options)
         else:
-            asking = {
-                **_common(address.sentinel_login),
-                "socket_timeout": SENTINEL_SECONDS,
-                "socket_connect_timeout": SENTINEL_SECONDS,
-                **({"ssl": True, **address.tls} if address.tls else {}),
-            }
+            asking = sentinel_options(address) | {"retry": _once()}
             managed = SentinelManagedSSLConnection if address.tls else SentinelManagedConnection
             self._sentinel = Sentinel(address.hosts, sentinel_kwargs=asking)
             pool = SentinelConnectionPool(address.master, self._sentinel, connection_class=managed, **options)
@@ -67,10 +66,24 @@ class Connections:
             await asked.aclose()
 
 
-def _common(login: Login) -> dict[str, Any]:
-    return {
-        "username": login.user,
-        "password": login.password,
+def _once() -> Retry:
+    return Retry(NoBackoff(), 0)
+
+
+def sentinel_options(address: Address) -> dict[str, Any]:
+    """How to ask the Sentinels, for redis-py's blocking clients: once each, since the next one can be asked instead.
+
+    By default redis-py would insist for seconds on a Sentinel that is down, each time something connects.
+    """
+    login = address.sentinel_login
+    options: dict[str, Any] = {
+        "socket_timeout": SENTINEL_SECONDS,
+        "socket_connect_timeout": SENTINEL_SECONDS,
         "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
+        "retry": BlockingRetry(NoBackoff(), 0),
     }
+    if login.password:
+        options |= {"username": login.user, "password": login.password}
+    if address.tls:
+        options |= {"ssl": True, **address.tls}
+    return options

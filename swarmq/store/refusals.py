@@ -34,10 +34,13 @@ def passes_soon(error: BaseException) -> bool:
 
 def _distrust(error: BaseException) -> ssl.SSLCertVerificationError | None:
     """What made this end refuse the server's certificate; redis-py wraps it."""
-    seen: BaseException | None = error
-    while seen is not None and not isinstance(seen, ssl.SSLCertVerificationError):
-        seen = seen.__cause__ or seen.__context__
-    return seen
+    chain: list[BaseException] = []
+    while error not in chain:  # an error that is raised again can be its own cause
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error
+        chain.append(error)
+        error = error.__cause__ or error.__context__ or error
+    return None
 
 
 def can_be_mended(error: BaseException) -> bool:

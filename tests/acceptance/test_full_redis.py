@@ -30,13 +30,17 @@ def client(fleet: FleetStack) -> Iterator[Client]:
         yield connected
 
 
+def looking_behind(fleet: FleetStack) -> redis.Redis:
+    return redis.Redis(unix_socket_path=str(fleet.root / "valkey.sock"), password=fleet.password)
+
+
 def test_a_full_redis_holds_a_swarm_up_and_no_more(fleet: FleetStack, client: Client) -> None:
     """It is full for longer than the lease and the retry window: the branch is taken over when there is memory."""
     repo = fleet.repository("full")
     handle = client.submit(COUNTING, repo=repo)
     next(event for event in handle.events() if event.type is EventType.BRANCH_TOOL_CALL)
     before = handle.transcript("counting")
-    with redis.Redis(unix_socket_path=str(fleet.root / "valkey.sock"), password=fleet.password) as server:
+    with looking_behind(fleet) as server:
         server.config_set("maxmemory", 1)
         with pytest.raises(StoreError, match="is full .maxmemory.: give it more memory"):
             client.submit(COUNTING, repo=repo)
@@ -54,4 +58,18 @@ def test_a_full_redis_holds_a_swarm_up_and_no_more(fleet: FleetStack, client: Cl
     assert fleet.requests("Count ten steps") <= MODEL_CALLS + 1
     after = handle.transcript("counting")
     assert after[: len(before)] == before
+    assert all(process.poll() is None for process in fleet.processes.values())
+
+
+def test_workers_that_start_on_a_full_redis_work_when_it_has_room(fleet: FleetStack, client: Client) -> None:
+    fleet.kill("agents")
+    handle = client.submit(COUNTING, repo=fleet.repository("started"))
+    with looking_behind(fleet) as server:
+        until(lambda: server.llen("swarmq.agents") or None, "the message")
+        server.config_set("maxmemory", 1)
+        fleet.start_worker("agents")
+        until(lambda: "Cannot connect" in fleet.log("agents") or None, "the worker to meet the full Redis")
+        until(lambda: "Couldn't apply scheduled task" in fleet.log("beat") or None, "beat to meet it")
+        server.config_set("maxmemory", 0)
+    assert handle.result(TIMEOUT).success
     assert all(process.poll() is None for process in fleet.processes.values())

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
+import redis
 from valkey_server import Valkey, ValkeyServer
 
 from swarmq.errors import StoreError, UsageError
@@ -133,6 +134,41 @@ async def test_a_replica_is_told_at_once(own_valkey: ValkeyServer) -> None:
             await gate.call("SET", "a", 2)
     with pytest.raises(StoreError, match="read-only replica; name the primary"):
         await check(own_valkey.url())
+    await gate.aclose()
+
+
+def refusals(server: redis.Redis) -> int:
+    """Writes that were refused so far."""
+    return int(server.info("stats")["total_error_replies"])
+
+
+@pytest.mark.parametrize("how", ["full", "a replica"])
+async def test_a_patient_gate_waits_until_the_server_is_mended(own_valkey: ValkeyServer, how: str) -> None:
+    gate = Gate.open(own_valkey.url(), retry_seconds=60, patient=True)
+    await gate.call("SET", "a", 1)
+    with own_valkey.client() as server:
+        refuse, mend = {
+            "full": (lambda: server.config_set("maxmemory", 1), lambda: server.config_set("maxmemory", 0)),
+            "a replica": (lambda: server.replicaof("127.0.0.1", 1), lambda: server.replicaof("NO", "ONE")),
+        }[how]
+        refuse()
+        before = refusals(server)
+        writing = asyncio.create_task(gate.call("INCR", "a"))
+        async with asyncio.timeout(10):
+            while refusals(server) <= before:
+                await asyncio.sleep(0)
+        assert not writing.done()
+        assert await gate.call("GET", "a") == b"1"
+        mend()
+    assert await writing == 2
+    await gate.aclose()
+
+
+async def test_a_patient_gate_says_in_the_end_what_is_wrong(own_valkey: ValkeyServer) -> None:
+    gate = Gate.open(own_valkey.url(), retry_seconds=0.2, patient=True)
+    await gate.call("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(StoreError, match=r"is full .*CONFIG SET maxmemory"):
+        await gate.call("SET", "a", 2)
     await gate.aclose()
 
 
