@@ -4,13 +4,41 @@ kombu 5.7 hands unacked messages back when a channel closes, and a task that end
 that it came by. On a channel whose connection is gone both fail over that (``'NoneType' object has no attribute
 'client'``), which Celery takes for an unrecoverable error. There is nothing to talk to at that moment: the messages
 stay in ``unacked`` and come back after the visibility timeout, when the records answer that they are done.
+
+Behind Sentinels there is another way to get stuck. A message is handed back under WATCH, and redis-py 8.1 repeats a
+transaction whose connection failed without end, and without asking the Sentinels again: where the primary has become
+a replica meanwhile, the worker's main thread would never come out of it. So here the tries are counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
+
+
+RESTORE_TRIES = 100
+"""Each acknowledged message of the fleet makes a try fail, so there have to be many."""
+
+
+class CountedTries:
+    """A client whose transactions end: with kombu's ConnectionError after ``RESTORE_TRIES`` conflicts."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def transaction(self, work: Callable[[Any], None], *watched: str) -> None:
+        with self._client.pipeline() as pipe:
+            for _ in range(RESTORE_TRIES):
+                try:
+                    pipe.watch(*watched)
+                    work(pipe)
+                    pipe.execute()
+                except redis.redis.WatchError:
+                    continue
+                return
+        raise redis.redis.ConnectionError("a message could not be handed back: it comes back by itself")
 
 
 class QoS(redis.QoS):
@@ -24,6 +52,10 @@ class QoS(redis.QoS):
             self._delivered.clear()
             return []
         return super().restore_unacked(client)  # type: ignore[no-untyped-call]
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        with self.channel.conn_or_acquire(client) as connected:
+            super().restore_by_tag(tag, CountedTries(connected), leftmost)  # type: ignore[no-untyped-call]
 
     def ack(self, delivery_tag: str) -> None:
         if not self._gone:
