@@ -6,6 +6,7 @@ Precedence: arguments > ``SWARMQ_*`` variables > ``.env`` > ``./swarmq.toml`` > 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import tempfile
@@ -28,6 +29,9 @@ from swarmq.errors import EnvironmentFault, OptionError
 from swarmq.models.options import describe
 
 PREFIX = "SWARMQ_"
+NO_SETTINGS = ("SWARMQ_DEBUG", "SWARMQ_BRANCH", "SWARMQ_COMMAND")
+"""Variables of that prefix that are no settings: tracebacks of the CLI, and the marks of agents' processes."""
+TEST_PREFIX = "SWARMQ_TEST_"
 
 
 class EndpointSettings(BaseModel):
@@ -181,6 +185,18 @@ def load_settings(**overrides: Any) -> Settings:
         raise OptionError(f"settings: {describe(error)}") from None
     except (OSError, ValueError) as error:
         raise OptionError(f"settings: {error}") from None
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Variables of this process that look like settings and are none, each with the one that may be meant."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | set(NO_SETTINGS)
+    found: dict[str, str | None] = {}
+    for name in sorted(os.environ):
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or upper.partition("__")[0] in known or upper.startswith(TEST_PREFIX):
+            continue
+        found[name] = next(iter(difflib.get_close_matches(upper.partition("__")[0], known, 1)), None)
+    return found
 
 
 def origins() -> dict[str, str]:

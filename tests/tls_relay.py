@@ -55,15 +55,20 @@ def tls_relay(socket: Path, certificate: Path) -> Iterator[int]:
                 await writer.drain()
         writer.close()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    serving: set[asyncio.Task[None]] = set()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_unix_connection(str(socket))
         try:
             await asyncio.gather(forward(reader, server_writer), forward(server_reader, writer))
-        except asyncio.CancelledError:  # the relay ends
-            pass
         finally:
-            writer.close()
-            server_writer.close()
+            writer.transport.abort()
+            server_writer.transport.abort()
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(relay(reader, writer))
+        serving.add(task)
+        task.add_done_callback(serving.discard)
 
     async def start() -> asyncio.Server:
         return await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
@@ -72,6 +77,10 @@ def tls_relay(socket: Path, certificate: Path) -> Iterator[int]:
 
     async def stop() -> None:
         server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.sleep(0)  # the transports close in the next turn of the loop
 
     try:
         yield server.sockets[0].getsockname()[1]

@@ -64,10 +64,7 @@ def refusal(error: BaseException, shown: str) -> Exception:
         return _OURS[code](rest)
     where = f"Redis at {shown}"
     if isinstance(error, OutOfMemoryError):
-        return StoreError(
-            f"{where} is full (maxmemory): give it more memory (redis-cli CONFIG SET maxmemory BYTES), or free some"
-            " (swarmq cache clear); swarmq doctor shows the use"
-        )
+        return StoreError(full_message(where))
     if isinstance(error, ReadOnlyError):
         return StoreError(f"{where} is a read-only replica; name the primary in redis_url")
     if isinstance(error, AuthenticationError | AuthorizationError):
@@ -86,3 +83,11 @@ def refusal(error: BaseException, shown: str) -> Exception:
             f"{where} refuses: {text}; docs/how-to/several-machines.md lists the rights that its user needs"
         )
     return StoreError(f"{where} refuses: {text}")
+
+
+def full_message(where: str) -> str:
+    """What to say of a server that has reached its maxmemory."""
+    return (
+        f"{where} is full (maxmemory): give it more memory (redis-cli CONFIG SET maxmemory BYTES), or free some"
+        " (swarmq cache clear); swarmq doctor shows the use"
+    )

@@ -7,6 +7,7 @@ from swarmq.store.branches import Branches
 from swarmq.store.cache import Cache
 from swarmq.store.connection import Gate
 from swarmq.store.events import Events
+from swarmq.store.health import Health
 from swarmq.store.jobs import Jobs
 from swarmq.store.shared import Shared
 from swarmq.store.stages import Stages
@@ -30,6 +31,7 @@ class Store:
         self.cache = Cache(gate)
         self.audit = Audit(gate)
         self.workers = Workers(gate)
+        self.health = Health(gate)
 
     async def now(self) -> float:
         """Unix seconds by the clock of Redis, which all leases go by."""
