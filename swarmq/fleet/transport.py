@@ -8,6 +8,10 @@ stay in ``unacked`` and come back after the visibility timeout, when the records
 Behind Sentinels there is another way to get stuck. A message is handed back under WATCH, and redis-py 8.1 repeats a
 transaction whose connection failed without end, and without asking the Sentinels again: where the primary has become
 a replica meanwhile, the worker's main thread would never come out of it. So here the tries are counted.
+
+And redis-py repairs a subscription whose connection was cut by itself and goes on reading, where kombu reads only what
+is there: the worker's main thread then waits for the next broadcast, for minutes, and takes no message meanwhile. So
+the connections that a worker listens on repair nothing, and Celery makes them anew.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
+
+from swarmq.store.connecting import blocking_once
 
 
 RESTORE_TRIES = 100
@@ -66,7 +72,17 @@ class QoS(redis.QoS):
             super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
 
 
-class Channel(redis.Channel):
+class _NoRepairs:
+    """For channels: what the event loop of a worker reads from fails at the first error."""
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        parameters: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
+        if asynchronous:
+            parameters |= {"retry": blocking_once(), "retry_on_timeout": False}
+        return parameters
+
+
+class Channel(_NoRepairs, redis.Channel):
     QoS = QoS
 
 
@@ -74,7 +90,7 @@ class Transport(redis.Transport):
     Channel = Channel
 
 
-class SentinelChannel(redis.SentinelChannel):
+class SentinelChannel(_NoRepairs, redis.SentinelChannel):
     QoS = QoS
 
 

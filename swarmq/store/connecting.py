@@ -70,6 +70,11 @@ def _once() -> Retry:
     return Retry(NoBackoff(), 0)
 
 
+def blocking_once() -> BlockingRetry:
+    """For redis-py's blocking clients: a connection that fails says so at once."""
+    return BlockingRetry(NoBackoff(), 0)
+
+
 def sentinel_options(address: Address) -> dict[str, Any]:
     """How to ask the Sentinels, for redis-py's blocking clients: once each, since the next one can be asked instead.
 
@@ -80,7 +85,7 @@ def sentinel_options(address: Address) -> dict[str, Any]:
         "socket_timeout": SENTINEL_SECONDS,
         "socket_connect_timeout": SENTINEL_SECONDS,
         "protocol": 2,
-        "retry": BlockingRetry(NoBackoff(), 0),
+        "retry": blocking_once(),
     }
     if login.password:
         options |= {"username": login.user, "password": login.password}
