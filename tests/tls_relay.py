@@ -1,4 +1,4 @@
-"""TLS in front of a Valkey on a unix socket (the bundled server speaks none), with a certificate authority of its own."""
+"""TLS in front of a Valkey on a unix socket (the bundled one speaks none), with an authority of its own."""
 
 from __future__ import annotations
 

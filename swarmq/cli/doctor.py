@@ -79,7 +79,9 @@ async def servers(settings: Settings) -> list[Finding]:
             return [checks.Finding("redis", "ok", f"embedded, {stack.state}: any command that needs it starts it")]
     try:
         async with connected(settings) as client:
-            return judge(settings, await client.store.health.look(BROKER_QUEUES), list(await client.workers()), embedded)
+            return judge(
+                settings, await client.store.health.look(BROKER_QUEUES), list(await client.workers()), embedded
+            )
     except SwarmqError as error:
         remedy = "swarmq down; swarmq up" if embedded else "start Redis, or mend SWARMQ_REDIS_URL"
         return [checks.Finding("redis", "fail", str(error), remedy)]

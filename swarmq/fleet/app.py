@@ -40,7 +40,12 @@ _ROUTES = {
 }
 
 
-def celery_url(address: Address) -> str:
+def celery_url(url: str) -> str:
+    """A Redis URL in kombu's words, without its TLS options. UsageError for a URL that is not one of Redis."""
+    return _kombu_url(parse_address(url))
+
+
+def _kombu_url(address: Address) -> str:
     """The address in kombu's words. TLS options are settings of their own: of those in a URL each reads others."""
     login = _quoted(address.login)
     if address.socket is not None:
@@ -61,7 +66,7 @@ def make_app(settings: Settings, url: str) -> Celery:
     UsageError for a URL that is not one of Redis: nothing else is supported as a broker.
     """
     address = parse_address(url)
-    broker = celery_url(address)
+    broker = _kombu_url(address)
     app = Celery("swarmq", broker=broker, backend=broker, set_as_current=False)
     app.conf.update(
         accept_content=["json"],

@@ -21,15 +21,14 @@ from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 
-from swarmq.store.connecting import blocking_once
-
+from swarmq.store.connecting import WatchError, blocking_once
 
 RESTORE_TRIES = 100
 """Each acknowledged message of the fleet makes a try fail, so there have to be many."""
 
 
 class CountedTries:
-    """A client whose transactions end: with kombu's ConnectionError after ``RESTORE_TRIES`` conflicts."""
+    """A client whose transactions end: with an OSError after ``RESTORE_TRIES`` conflicts."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -41,10 +40,10 @@ class CountedTries:
                     pipe.watch(*watched)
                     work(pipe)
                     pipe.execute()
-                except redis.redis.WatchError:
+                except WatchError:
                     continue
                 return
-        raise redis.redis.ConnectionError("a message could not be handed back: it comes back by itself")
+        raise OSError("a message could not be handed back: it comes back by itself")
 
 
 class QoS(redis.QoS):

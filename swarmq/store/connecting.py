@@ -19,6 +19,7 @@ from redis.asyncio.sentinel import (
     SentinelManagedSSLConnection,
 )
 from redis.backoff import NoBackoff
+from redis.exceptions import WatchError as WatchError
 from redis.retry import Retry as BlockingRetry
 
 from swarmq.store.address import Address
@@ -52,13 +53,16 @@ class Connections:
         else:
             asking = sentinel_options(address) | {"retry": _once()}
             managed = SentinelManagedSSLConnection if address.tls else SentinelManagedConnection
-            self._sentinel = Sentinel(address.hosts, sentinel_kwargs=asking)
-            pool = SentinelConnectionPool(address.master, self._sentinel, connection_class=managed, **options)
+            self._sentinel = Sentinel(address.hosts, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+            pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
+                address.master, self._sentinel, connection_class=managed, **options
+            )
         self._pool = pool
 
     def make(self) -> AbstractConnection:
         """A new one; it connects when it is told to."""
-        return self._pool.make_connection()
+        made: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        return made
 
     async def aclose(self) -> None:
         """Hang up on the Sentinels; the connections that were made are their owners' to close."""

@@ -95,9 +95,7 @@ class Gate:
         self._closed = False
 
     @classmethod
-    def open(
-        cls, url: str, *, retry_seconds: float = 60.0, max_connections: int = 32, patient: bool = False
-    ) -> Gate:
+    def open(cls, url: str, *, retry_seconds: float = 60.0, max_connections: int = 32, patient: bool = False) -> Gate:
         """UsageError for a URL that is none. ``max_connections`` bounds the blocking readers of this loop."""
         address = parse_address(url)
         return cls(address, retry_seconds=retry_seconds, max_connections=max_connections, patient=patient)

@@ -1,4 +1,4 @@
-"""How the fleet does: queues, unacknowledged messages, beat's last tick, unfinished swarms. Read only, and not judged."""
+"""How the fleet does: queues, unacknowledged messages, beat, unfinished swarms. It reads only, and judges nothing."""
 
 from __future__ import annotations
 

@@ -94,7 +94,9 @@ def dangers(facts: Mapping[str, str]) -> tuple[Danger, ...]:
         found.append(Danger("appendonly is off: records are lost when Redis dies", remedy))
     major = facts.get("redis_version", "0").partition(".")[0]
     if major.isdecimal() and int(major) < MINIMUM_MAJOR:
-        found.append(Danger(f"its version is older than {MINIMUM_MAJOR}.0, with which swarmq is not tested", "update it"))
+        found.append(
+            Danger(f"its version is older than {MINIMUM_MAJOR}.0, with which swarmq is not tested", "update it")
+        )
     return tuple(found)
 
 

@@ -42,7 +42,7 @@ def test_a_full_redis_holds_a_swarm_up_and_no_more(fleet: FleetStack, client: Cl
     before = handle.transcript("counting")
     with looking_behind(fleet) as server:
         server.config_set("maxmemory", 1)
-        with pytest.raises(StoreError, match="is full .maxmemory.: give it more memory"):
+        with pytest.raises(StoreError, match=r"is full \(maxmemory\): give it more memory"):
             client.submit(COUNTING, repo=repo)
         refused = fleet.run_cli("run", "--yes", "--detach", "anything", "--repo", str(repo))
         assert refused.returncode == 5, refused.stderr

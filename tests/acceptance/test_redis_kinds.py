@@ -41,7 +41,10 @@ def shows_no(secret: str, fleet: FleetStack) -> None:
 
 def test_tls(tmp_path: Path) -> None:
     authority = make_authority(tmp_path, "authority")
-    with running_fleet(start=False) as fleet, tls_relay(fleet.root / "valkey.sock", make_certificate(authority)) as port:
+    with (
+        running_fleet(start=False) as fleet,
+        tls_relay(fleet.root / "valkey.sock", make_certificate(authority)) as port,
+    ):
         fleet.url = f"rediss://:{fleet.password}@127.0.0.1:{port}/0?ssl_ca_certs={authority}"
         fleet.start_all()
         runs_a_swarm(fleet, "tls")

@@ -75,7 +75,9 @@ def close(app: Celery) -> None:
 
 async def test_an_acl_user_with_any_password(valkey_server: ValkeyServer) -> None:
     with valkey_server.client() as admin:
-        admin.acl_setuser("me@work", enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"], channels=["*"], categories=["+@all"])
+        admin.acl_setuser(
+            "me@work", enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"], channels=["*"], categories=["+@all"]
+        )
     login = f"{quote('me@work', safe='')}:{quote(PASSWORD, safe='')}"
     for url in (f"unix://{login}@{valkey_server.socket}", f"redis+socket://{login}@{valkey_server.socket}"):
         await through_store(url, url)

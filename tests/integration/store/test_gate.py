@@ -147,11 +147,10 @@ async def test_a_patient_gate_waits_until_the_server_is_mended(own_valkey: Valke
     gate = Gate.open(own_valkey.url(), retry_seconds=60, patient=True)
     await gate.call("SET", "a", 1)
     with own_valkey.client() as server:
-        refuse, mend = {
-            "full": (lambda: server.config_set("maxmemory", 1), lambda: server.config_set("maxmemory", 0)),
-            "a replica": (lambda: server.replicaof("127.0.0.1", 1), lambda: server.replicaof("NO", "ONE")),
-        }[how]
-        refuse()
+        if how == "full":
+            server.config_set("maxmemory", 1)
+        else:
+            server.replicaof("127.0.0.1", 1)
         before = refusals(server)
         writing = asyncio.create_task(gate.call("INCR", "a"))
         async with asyncio.timeout(10):
@@ -159,7 +158,10 @@ async def test_a_patient_gate_waits_until_the_server_is_mended(own_valkey: Valke
                 await asyncio.sleep(0)
         assert not writing.done()
         assert await gate.call("GET", "a") == b"1"
-        mend()
+        if how == "full":
+            server.config_set("maxmemory", 0)
+        else:
+            server.replicaof("NO", "ONE")
     assert await writing == 2
     await gate.aclose()
 

@@ -238,7 +238,7 @@ async def test_a_full_redis_is_told_before_anything_is_planned(repo: Path, monke
 
     monkeypatch.setattr("swarmq.store.server.check", answers)
     monkeypatch.setenv("SWARMQ_REDIS_URL", "redis://localhost:1/0")
-    with pytest.raises(StoreError, match="redis://localhost:1/0 is full .*CONFIG SET maxmemory"):
+    with pytest.raises(StoreError, match=r"redis://localhost:1/0 is full .*CONFIG SET maxmemory"):
         await check(request(model="openai:m"))
 
 

@@ -1,8 +1,9 @@
-"""What the doctor thinks of the fleet: a judgement for each thing that can stand still, with the command that mends it."""
+"""What the doctor thinks of the fleet: each thing that can stand still, with the command that mends it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -21,7 +22,9 @@ NOW = 10_000.0
 QUEUES = ("control", "integrate", "agents")
 
 
-def judged(swarm: SwarmLook, *, unserved: Sequence[str] = (), ticked: float = NOW - 5, embedded: bool = False) -> list[Finding]:
+def judged(
+    swarm: SwarmLook, *, unserved: Sequence[str] = (), ticked: float = NOW - 5, embedded: bool = False
+) -> list[Finding]:
     look = fleet_look(now=NOW, tick=Tick(ticked, 10), swarms=[swarm])
     return stuck.swarms(look, stuck.surroundings(look, unserved, 30, 10, embedded=embedded))
 
@@ -32,11 +35,13 @@ def running(lease_until: float) -> SwarmLook:
 
 
 def queued(queued_at: float) -> SwarmLook:
-    return SwarmLook(record(SwarmState.RUNNING), branches=[branch("fix-parser", BranchState.QUEUED, queued_at=queued_at)])
+    return SwarmLook(
+        record(SwarmState.RUNNING), branches=[branch("fix-parser", BranchState.QUEUED, queued_at=queued_at)]
+    )
 
 
-def idle(state: SwarmState, last_event_at: float = NOW - 100, **jobs: JobLook) -> SwarmLook:
-    return SwarmLook(record(state), jobs=jobs, last_event_at=last_event_at)
+def idle(state: SwarmState, last_event_at: float = NOW - 100, jobs: dict[str, JobLook] | None = None) -> SwarmLook:
+    return SwarmLook(record(state), jobs=jobs or {}, last_event_at=last_event_at)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +50,7 @@ def idle(state: SwarmState, last_event_at: float = NOW - 100, **jobs: JobLook) -
         running(NOW + 10),
         queued(NOW - 20),
         idle(SwarmState.PLANNING, NOW - 20),
-        idle(SwarmState.PLANNING, plan=JobLook("agents@a", NOW + 10)),
+        idle(SwarmState.PLANNING, jobs={"plan": JobLook("agents@a", NOW + 10)}),
     ],
 )
 def test_what_moves_is_one_line(swarm: SwarmLook) -> None:
@@ -81,7 +86,7 @@ def test_the_remedy_is_the_process_that_is_missing(around: dict[str, Any], remed
     ("name", "queue"), [("plan", "agents"), ("finish_stage:0", "integrate"), ("finish_swarm", "integrate")]
 )
 def test_a_job_whose_holder_is_gone(name: str, queue: str) -> None:
-    swarm = idle(SwarmState.RUNNING, **{name: JobLook("w@h", NOW - 50)})
+    swarm = idle(SwarmState.RUNNING, jobs={name: JobLook("w@h", NOW - 50)})
     (finding,) = judged(swarm, unserved=[queue])
     assert (finding.check, finding.status, finding.since) == ("job", "fail", NOW - 50)
     assert finding.said == f"{name} of swarm {SWARM}: its lease ended 50 s ago, with worker w@h"
@@ -151,7 +156,7 @@ def test_unacknowledged_messages_that_should_have_come_back() -> None:
 
 
 def test_workers_whose_clock_disk_or_loop_is_not_in_order() -> None:
-    sound = alive("agents", version=fleet_checks.version("swarmq"), clock_skew_seconds=0.1, free_bytes=9_000_000_000)
+    sound = alive("agents", version=version("swarmq"), clock_skew_seconds=0.1, free_bytes=9_000_000_000)
     assert [finding.status for finding in fleet_checks.workers([sound])] == ["ok"]
     bad = sound | {"clock_skew_seconds": -90.0, "free_bytes": 5_000, "longest_stall_ms": 2300}
     found = {finding.check: finding for finding in fleet_checks.workers([bad])}
@@ -164,8 +169,18 @@ def test_workers_whose_clock_disk_or_loop_is_not_in_order() -> None:
 @pytest.mark.parametrize(
     ("server", "check", "status", "remedy"),
     [
-        (ServerInfo("a", "redis", "8", used_bytes=95, max_bytes=100), "redis memory", "warn", "CONFIG SET maxmemory 200"),
-        (ServerInfo("a", "redis", "8", used_bytes=105, max_bytes=100), "redis memory", "fail", "CONFIG SET maxmemory 210"),
+        (
+            ServerInfo("a", "redis", "8", used_bytes=95, max_bytes=100),
+            "redis memory",
+            "warn",
+            "CONFIG SET maxmemory 200",
+        ),
+        (
+            ServerInfo("a", "redis", "8", used_bytes=105, max_bytes=100),
+            "redis memory",
+            "fail",
+            "CONFIG SET maxmemory 210",
+        ),
         (ServerInfo("a", "redis", "8", used_bytes=5, max_bytes=100), "redis memory", "ok", ""),
         (ServerInfo("a", "redis", "8", evicted_keys=3), "redis memory", "fail", "maxmemory-policy noeviction"),
         (ServerInfo("a", "redis", "8", write_errors=("append-only file",)), "redis disk", "fail", "BGREWRITEAOF"),

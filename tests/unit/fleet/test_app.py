@@ -9,7 +9,6 @@ from swarmq.errors import EnvironmentFault, UsageError
 from swarmq.fleet.app import CONTROL, celery_url, make_app, require_url
 from swarmq.fleet.build import build_app
 from swarmq.settings import load_settings
-from swarmq.store.address import parse_address
 
 
 @pytest.mark.parametrize(
@@ -25,7 +24,7 @@ from swarmq.store.address import parse_address
     ],
 )
 def test_urls_in_kombus_words(url: str, expected: str) -> None:
-    assert celery_url(parse_address(url)) == expected
+    assert celery_url(url) == expected
 
 
 def test_keepalive_is_for_tcp_only() -> None:

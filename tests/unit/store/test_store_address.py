@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from swarmq.errors import UsageError
 from swarmq.store.address import Address, Login, parse_address
 
-CHECKED = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+CHECKED: dict[str, str | bool] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,14 @@ CHECKED = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
             ),
         ),
         ("unix:///run/v.sock", Address("unix:///run/v.sock", 0, socket="/run/v.sock")),
-        ("unix://:s3cret@/run/v.sock?db=4", Address("unix:///run/v.sock", 4, Login(None, "s3cret"), socket="/run/v.sock")),
-        ("unix:///run/v.sock?password=a%2Fb", Address("unix:///run/v.sock", 0, Login(None, "a/b"), socket="/run/v.sock")),
+        (
+            "unix://:s3cret@/run/v.sock?db=4",
+            Address("unix:///run/v.sock", 4, Login(None, "s3cret"), socket="/run/v.sock"),
+        ),
+        (
+            "unix:///run/v.sock?password=a%2Fb",
+            Address("unix:///run/v.sock", 0, Login(None, "a/b"), socket="/run/v.sock"),
+        ),
         (
             "redis+socket://me:s%2Fcret@/run/a%20dir/v.sock?virtual_host=/5",
             Address("unix:///run/a dir/v.sock", 5, Login("me", "s/cret"), socket="/run/a dir/v.sock"),
@@ -75,7 +81,16 @@ def test_urls_in_anybodys_words(url: str, expected: Address) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        *("", "localhost:6379", "http://x", "amqp://x", "unix://", "unix://host/path", "redis://x:port", "redis://x/one"),
+        *(
+            "",
+            "localhost:6379",
+            "http://x",
+            "amqp://x",
+            "unix://",
+            "unix://host/path",
+            "redis://x:port",
+            "redis://x/one",
+        ),
         *("redis://[x", "redis://a,b/0", "sentinel://a/0", "redis://x?ssl_ca_certs=/x", "rediss://x?ssl_ciphers=x"),
         "rediss://x?ssl_cert_reqs=maybe",
     ],
