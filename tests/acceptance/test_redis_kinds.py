@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 from fleet_stack import FleetStack, running_fleet, until
-from sentinel_servers import SentinelServers, sentinel_servers
+from sentinel_servers import SentinelServers, free_port, sentinel_servers
 from tls_relay import make_authority, make_certificate, tls_relay
 
 from swarmq import Client, Plan, Subtask
@@ -67,10 +70,36 @@ def test_an_acl_user_with_no_more_rights_than_the_documentation_says() -> None:
             fleet.start_all()
             runs_a_swarm(fleet, "acl")
             shows_no("only-t", fleet)
+            flower_shows_the_workers(fleet)
             for command in (("gc",), ("cache", "stats"), ("cache", "clear"), ("status",)):
                 assert fleet.run_cli(*command).returncode in (0, 5)
             refused = {entry["object"] for entry in admin.acl_log()}
         assert refused == set()
+
+
+def flower_shows_the_workers(fleet: FleetStack) -> None:
+    port = free_port()
+    with (fleet.root / "flower.log").open("ab") as log:
+        flower = subprocess.Popen(
+            [sys.executable, "-m", "celery", "--app", "swarmq.fleet.app", "flower", f"--port={port}"],
+            env=fleet.environment | {"FLOWER_ADDRESS": "127.0.0.1"},
+            cwd=fleet.root,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        until(lambda: "agents-" in page(port) or None, "Flower")
+    finally:
+        flower.terminate()
+        flower.wait(30)
+    assert "only-t" not in fleet.log("flower")
+
+
+def page(port: int) -> str:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/workers").text
+    except httpx.TransportError:
+        return ""
 
 
 @pytest.mark.parametrize("how", ["agreed", "killed"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -96,3 +97,13 @@ def test_tasks_stay_with_their_application() -> None:
     assert first.tasks["swarmq.plan"].app is first
     assert second.tasks["swarmq.plan"].app is second
     assert not [name for name in foreign.tasks if name.startswith("swarmq.")]
+
+
+@pytest.mark.parametrize("url", ["rediss://h/0", "unix:///x", "sentinels://h/0?master=m"])
+def test_every_setting_is_on_the_page_with_its_reason(url: str) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "design" / "celery.md").read_text(encoding="utf-8")
+    conf = make_app(load_settings(), url).conf
+    options = {*conf.broker_transport_options, *conf.result_backend_transport_options}
+    chosen = (set(conf.changes) - {"broker_url", "result_backend", "deprecated_settings"}) | options
+    assert chosen
+    assert sorted(name for name in chosen if f"`{name}`" not in page) == []
