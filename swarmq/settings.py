@@ -189,13 +189,15 @@ def load_settings(**overrides: Any) -> Settings:
 
 def unknown_variables() -> dict[str, str | None]:
     """Variables of this process that look like settings and are none, each with the one that may be meant."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | set(NO_SETTINGS)
+    names = [name.upper() for name in Settings.model_fields]
     found: dict[str, str | None] = {}
-    for name in sorted(os.environ):
-        upper = name.upper()
-        if not upper.startswith(PREFIX) or upper.partition("__")[0] in known or upper.startswith(TEST_PREFIX):
+    for variable in sorted(os.environ):
+        name, nested, rest = variable.upper().removeprefix(PREFIX).partition("__")
+        if not variable.upper().startswith(PREFIX) or name in names or variable in NO_SETTINGS:
             continue
-        found[name] = next(iter(difflib.get_close_matches(upper.partition("__")[0], known, 1)), None)
+        if not variable.startswith(TEST_PREFIX):
+            close = difflib.get_close_matches(name, names, 1)
+            found[variable] = f"{PREFIX}{close[0]}{nested}{rest}" if close else None
     return found
 
 

@@ -88,7 +88,7 @@ def test_variables_that_look_like_settings_and_are_none(monkeypatch: pytest.Monk
     monkeypatch.setenv("SWARMQ_ENDPOINT__X__BASE_URL", "http://h")
     monkeypatch.setenv("SWARMQ_QQQQ", "1")
     assert unknown_variables() == {
-        "SWARMQ_ENDPOINT__X__BASE_URL": "SWARMQ_ENDPOINTS",
+        "SWARMQ_ENDPOINT__X__BASE_URL": "SWARMQ_ENDPOINTS__X__BASE_URL",
         "SWARMQ_QQQQ": None,
         "SWARMQ_REDIS_ULR": "SWARMQ_REDIS_URL",
     }

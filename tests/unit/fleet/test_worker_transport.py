@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
-from kombu import Connection
+from kombu.connection import Connection
 
 from swarmq.fleet.transport import RESTORE_TRIES, Channel, CountedTries, SentinelChannel
 from swarmq.store.connecting import WatchError
@@ -38,7 +38,8 @@ class FakePipeline:
 
 
 def test_a_message_is_handed_back_after_conflicts() -> None:
-    client, done = FakePipeline(conflicts=3), []
+    client = FakePipeline(conflicts=3)
+    done: list[Any] = []
     CountedTries(client).transaction(done.append, "unacked")
     assert (client.tried, len(done), client.watched) == (4, 4, ("unacked",))
 
@@ -53,7 +54,8 @@ def test_a_transaction_that_never_succeeds_ends() -> None:
 @pytest.mark.parametrize("channel", [Channel, SentinelChannel])
 def test_what_the_event_loop_reads_from_repairs_nothing(channel: Any) -> None:
     unopened = channel.__new__(channel)
-    unopened.connection = SimpleNamespace(client=Connection("redis://localhost:1/0"), default_port=1)
+    client = Connection("redis://localhost:1/0")  # type: ignore[no-untyped-call]
+    unopened.connection = SimpleNamespace(client=client, default_port=1)
     listening = unopened._connparams(asynchronous=True)
     assert (listening["retry"].get_retries(), listening["retry_on_timeout"]) == (0, False)
     assert "retry" not in unopened._connparams()
