@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from swarmq.models.branch import BranchRecord
     from swarmq.store.health import FleetLook, SwarmLook
 
+UPDATE = "install the version that wrote it, here and on the workers"
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -51,7 +53,7 @@ def swarms(look: FleetLook, around: Surroundings) -> list[Finding]:
     """A finding for each branch, job and swarm that stands still, and one line where all move."""
     findings = [finding for swarm in look.swarms for finding in _swarm(swarm, around)]
     for swarm_id, error in look.unreadable.items():
-        findings.append(Finding("swarm", "fail", error, f"swarmq cancel {swarm_id}", swarm=swarm_id))
+        findings.append(Finding("swarm", "fail", error, UPDATE, swarm=swarm_id))
     if not findings:
         findings.append(Finding("swarms", "ok", f"{count(len(look.swarms), 'unfinished swarm')}, none stands still"))
     if look.left_out:
