@@ -6,6 +6,7 @@ Precedence: arguments > ``SWARMQ_*`` variables > ``.env`` > ``./swarmq.toml`` > 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import tempfile
@@ -29,6 +30,9 @@ from swarmq.models.limits import Rates
 from swarmq.models.options import describe
 
 PREFIX = "SWARMQ_"
+NO_SETTINGS = ("SWARMQ_DEBUG", "SWARMQ_BRANCH", "SWARMQ_COMMAND")
+"""Variables of that prefix that are no settings: tracebacks of the CLI, and the marks of agents' processes."""
+TEST_PREFIX = "SWARMQ_TEST_"
 
 
 class PriceSettings(BaseModel):
@@ -212,6 +216,20 @@ def load_settings(**overrides: Any) -> Settings:
         raise OptionError(f"settings: {describe(error)}") from None
     except (OSError, ValueError) as error:
         raise OptionError(f"settings: {error}") from None
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Variables of this process that look like settings and are none, each with the one that may be meant."""
+    names = [name.upper() for name in Settings.model_fields]
+    found: dict[str, str | None] = {}
+    for variable in sorted(os.environ):
+        name, nested, rest = variable.upper().removeprefix(PREFIX).partition("__")
+        if not variable.upper().startswith(PREFIX) or name in names or variable in NO_SETTINGS:
+            continue
+        if not variable.startswith(TEST_PREFIX):
+            close = difflib.get_close_matches(name, names, 1)
+            found[variable] = f"{PREFIX}{close[0]}{nested}{rest}" if close else None
+    return found
 
 
 def origins() -> dict[str, str]:

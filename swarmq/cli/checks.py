@@ -1,4 +1,4 @@
-"""What ``swarmq doctor`` looks at. Each check returns findings and never raises for what it is there to find."""
+"""What ``swarmq doctor`` looks at on this machine. A check returns findings and never raises for what it looks for."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from swarmq.cli.preflight import check_endpoint, check_state_dir
 from swarmq.cli.render import count, duration
@@ -18,30 +17,32 @@ from swarmq.errors import EnvironmentFault, ModelError, SwarmqError
 
 if TYPE_CHECKING:
     from swarmq.settings import Settings
-    from swarmq.store.connection import ServerInfo
 
 OLDEST_PYTHON = (3, 11)
 FREE_WARN_BYTES = 2_000_000_000
 FREE_FAIL_BYTES = 100_000_000
-SKEW_WARN_SECONDS = 5.0
-"""Leases use the clock of Redis alone; a skew only makes the shown times wrong."""
 TEST_CALL_SECONDS = 60.0
 TEST_CALL_OUTPUT_TOKENS = 256
-QUEUES = ("control", "integrate", "agents")
 
 Status = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor. ``remedy`` says what mends it."""
+    """One line of the doctor. ``remedy`` is the command that mends it, or says what does.
+
+    ``since`` is a Unix time by the clock of Redis, 0 where it is not known or does not matter.
+    """
 
     check: str
     status: Status
     said: str
     remedy: str = ""
+    since: float = 0.0
+    swarm: str = ""
+    branch: str = ""
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, str | float]:
         return asdict(self)
 
 
@@ -51,6 +52,16 @@ def python() -> Finding:
     if sys.version_info < OLDEST_PYTHON:
         return Finding("python", "fail", said, "install Python 3.11 or newer")
     return Finding("python", "ok", said)
+
+
+def variables() -> list[Finding]:
+    """Variables that look like settings and are none: a misspelt one would go unnoticed."""
+    from swarmq.settings import unknown_variables
+
+    return [
+        Finding("variables", "warn", f"{name} is no setting", f"export {meant}=…" if meant else f"unset {name}")
+        for name, meant in unknown_variables().items()
+    ]
 
 
 def git() -> Finding:
@@ -73,66 +84,17 @@ def state_dir(settings: Settings) -> Finding:
         return Finding("state dir", "fail", str(error), "export SWARMQ_STATE_DIR=DIRECTORY")
     free = free_bytes(place)
     said = f"{place} is writable, {free / 1e9:.1f} GB free"
-    if free < FREE_FAIL_BYTES:
-        return Finding("state dir", "fail", said, "free space there; swarmq gc removes what is past its time")
-    if free < FREE_WARN_BYTES:
-        return Finding("state dir", "warn", said, "swarmq gc removes what is past its time")
-    return Finding("state dir", "ok", said)
+    return Finding("state dir", space(free), said, "free space there; swarmq gc removes what is past its time")
+
+
+def space(free: int) -> Status:
+    """What to think of that many bytes for worktrees and outputs."""
+    return "fail" if free < FREE_FAIL_BYTES else "warn" if free < FREE_WARN_BYTES else "ok"
 
 
 def free_bytes(path: Path) -> int:
     """Space that this user may still fill there."""
     return shutil.disk_usage(path).free
-
-
-def redis(info: ServerInfo, *, embedded: bool) -> list[Finding]:
-    """A server that answered, and each of its settings under which records may be lost."""
-    said = f"{'embedded ' if embedded else ''}{info.server} {info.version} at {info.address}"
-    findings = [Finding("redis", "ok", said)]
-    for warning in info.warnings:
-        found, _, remedy = warning.partition(";")
-        findings.append(Finding("redis settings", "warn", found, f"{remedy.strip()} in its configuration"))
-    if not info.warnings:
-        findings.append(Finding("redis settings", "ok", "append-only file, nothing is evicted"))
-    return findings
-
-
-def clock(server_time: float) -> Finding:
-    """This machine's clock against that of Redis."""
-    skew_seconds = time.time() - server_time
-    if abs(skew_seconds) <= SKEW_WARN_SECONDS:
-        return Finding("clock", "ok", f"within {SKEW_WARN_SECONDS:g} s of Redis")
-    said = f"this clock is {duration(abs(skew_seconds))} {'ahead of' if skew_seconds > 0 else 'behind'} Redis"
-    return Finding("clock", "warn", said, "synchronise the clocks (NTP); leases use the one of Redis")
-
-
-def unserved(found: Sequence[dict[str, Any]]) -> list[str]:
-    """The queues that no worker serves."""
-    return [queue for queue in QUEUES if not any(queue in (worker.get("queues") or ()) for worker in found)]
-
-
-def workers(found: Sequence[dict[str, Any]], *, embedded: bool) -> list[Finding]:
-    """Whether each queue has a worker, and whether all are of this version."""
-    findings = []
-    for queue in QUEUES:
-        serving = [worker for worker in found if queue in (worker.get("queues") or ())]
-        name = f"queue {queue}"
-        if serving:
-            running = sum(int(worker.get("running") or 0) for worker in serving)
-            findings.append(Finding(name, "ok", f"{count(len(serving), 'worker')}, {count(running, 'task')} running"))
-        else:
-            remedy = "swarmq down; swarmq up" if embedded else f"swarmq worker --queue {queue}"
-            findings.append(Finding(name, "fail", "no worker is alive", remedy))
-    own = version("swarmq")
-    others = sorted({str(worker.get("version")) for worker in found} - {own})
-    if others:
-        said = f"workers of version {', '.join(others)}, this is {own}"
-        findings.append(
-            Finding("versions", "warn", said, "install the same version everywhere and restart the workers")
-        )
-    elif found:
-        findings.append(Finding("versions", "ok", f"all workers are {own}"))
-    return findings
 
 
 async def models(settings: Settings) -> list[Finding]:

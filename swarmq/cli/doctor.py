@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+import time
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,10 @@ from swarmq.cli.session import AsJson, connected, end, wait_for
 if TYPE_CHECKING:
     from swarmq.cli.checks import Finding
     from swarmq.settings import Settings
+    from swarmq.store.health import FleetLook
+
+BROKER_PREFIX = "swarmq."
+BROKER_QUEUES = tuple(f"{BROKER_PREFIX}{queue}" for queue in ("control", "integrate", "agents"))
 
 app = command_app()
 
@@ -27,7 +32,7 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check this machine, Redis, the workers and the model keys."""
+    """Check this machine, Redis, the workers, beat and keys, and find what stands still."""
     findings = wait_for(examine(model))
     if as_json:
         emit_json([finding.as_json() for finding in findings])
@@ -50,6 +55,7 @@ async def examine(model: str | None) -> list[Finding]:
     except SwarmqError as error:
         return [*findings, checks.Finding("settings", "fail", str(error), "swarmq config path names the files")]
     session.quiet_logs(settings)
+    findings += checks.variables()
     findings.append(checks.state_dir(settings))
     findings += await servers(settings)
     findings += await checks.models(settings)
@@ -59,11 +65,10 @@ async def examine(model: str | None) -> list[Finding]:
 
 
 async def servers(settings: Settings) -> list[Finding]:
-    """Redis and the workers. An embedded stack that is down is not started for the sake of a look."""
+    """Redis, workers, beat and swarms. An embedded stack that is down is not started for the sake of a look."""
     from swarmq import devstack
     from swarmq.cli import checks
     from swarmq.errors import SwarmqError
-    from swarmq.store.connection import check
 
     embedded = settings.broker() is None
     if embedded:
@@ -73,14 +78,36 @@ async def servers(settings: Settings) -> list[Finding]:
         if not stack.running:
             return [checks.Finding("redis", "ok", f"embedded, {stack.state}: any command that needs it starts it")]
     try:
-        findings = checks.redis(await check(devstack.ensure(settings).redis_url), embedded=embedded)
         async with connected(settings) as client:
-            seconds, microseconds = await client.store.gate.call("TIME")
-            findings.append(checks.clock(int(seconds) + int(microseconds) / 1e6))
-            return findings + checks.workers(list(await client.workers()), embedded=embedded)
+            return judge(
+                settings, await client.store.health.look(BROKER_QUEUES), list(await client.workers()), embedded
+            )
     except SwarmqError as error:
         remedy = "swarmq down; swarmq up" if embedded else "start Redis, or mend SWARMQ_REDIS_URL"
         return [checks.Finding("redis", "fail", str(error), remedy)]
+
+
+def judge(settings: Settings, look: FleetLook, found: list[dict[str, Any]], embedded: bool) -> list[Finding]:
+    """What to think of the fleet. Pure but for this machine's clock."""
+    from swarmq.cli import fleet_checks, stuck
+
+    around = stuck.surroundings(
+        look,
+        fleet_checks.unserved(found),
+        settings.queue_patience_seconds,
+        settings.reconcile_seconds,
+        embedded=embedded,
+    )
+    waiting = {queue.removeprefix(BROKER_PREFIX): messages for queue, messages in look.waiting.items()}
+    return [
+        *fleet_checks.redis(look.server, embedded=embedded),
+        fleet_checks.clock(time.time() - look.now),
+        *fleet_checks.queues(found, waiting, embedded=embedded),
+        *fleet_checks.workers(found),
+        fleet_checks.beat(look, found, settings.reconcile_seconds, embedded=embedded),
+        fleet_checks.unacked(look, settings.visibility_timeout_seconds),
+        *stuck.swarms(look, around),
+    ]
 
 
 def _print(finding: Finding) -> None:

@@ -50,7 +50,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "beat": Entry("workers", "Run the clock that looks after swarms in this process."),
     },
     "Upkeep": {
-        "doctor": Entry("doctor", "Check this machine, Redis, the workers and the model keys."),
+        "doctor": Entry("doctor", "Check this machine, Redis, the workers, beat and keys, and find what stands still."),
         "config": Entry("configuration", "Show the settings and where they come from."),
         "cache": Entry("upkeep", "Figures of the result cache, and emptying it."),
         "gc": Entry("upkeep", "Remove worktrees and clones whose time is over."),

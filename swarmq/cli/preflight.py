@@ -16,7 +16,7 @@ from swarmq.cli import options as flags
 from swarmq.cli import session
 from swarmq.cli.planfile import read_plan
 from swarmq.cli.render import note
-from swarmq.errors import EnvironmentFault, OptionError, UsageError
+from swarmq.errors import EnvironmentFault, OptionError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from swarmq.models.plan import Plan
@@ -167,12 +167,20 @@ async def check_endpoint(settings: Settings, model: str) -> None:
 
 
 async def check_places(settings: Settings) -> None:
-    """Redis where one is named, and the state directory. Last, because the directory is made."""
-    from swarmq.store.connection import check as check_redis
+    """Redis where one is named, and the state directory. Last, because the directory is made.
+
+    Tells each setting of that Redis under which the swarm may be lost.
+    """
+    from swarmq.store.refusals import full_message
+    from swarmq.store.server import check as check_redis
 
     url = settings.broker()
     if url is not None:
-        await check_redis(url)
+        found = await check_redis(url)
+        for danger in found.dangers:
+            note(f"warning: Redis at {found.address}: {danger}")
+        if found.full:
+            raise StoreError(full_message(f"Redis at {found.address}"))
     check_state_dir(settings.state_dir)
 
 

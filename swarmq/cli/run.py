@@ -133,7 +133,7 @@ def plan_and_ask(checked: Checked) -> Plan | None:
 
 async def submit_and_follow(checked: Checked, plan: Plan | None, asked: Run) -> ExitCode:
     """Submit, and unless detached follow to the end. ``asked`` learns the swarm's id at once."""
-    from swarmq.cli.checks import unserved
+    from swarmq.cli.fleet_checks import unserved
     from swarmq.cli.follow import follow, print_result
 
     async with connected(checked.settings) as client:

@@ -52,7 +52,7 @@ async def connected(settings: Settings | None = None) -> AsyncIterator[AsyncClie
 async def open_client(settings: Settings) -> AsyncIterator[AsyncClient]:
     """The real client. StoreError within 2 s where the Redis that is named does not answer."""
     from swarmq.client import AsyncClient
-    from swarmq.store.connection import check
+    from swarmq.store.server import check
 
     url = settings.broker()
     if url is not None:

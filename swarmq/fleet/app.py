@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote
 
 from celery import Celery
 
 from swarmq.errors import EnvironmentFault
 from swarmq.settings import Settings, load_settings
+from swarmq.store.address import Address, Login, parse_address
+from swarmq.store.connecting import sentinel_options
 
 CONTROL, INTEGRATE, AGENTS = "swarmq.control", "swarmq.integrate", "swarmq.agents"
 QUEUES = {"control": CONTROL, "integrate": INTEGRATE, "agents": AGENTS}
@@ -17,6 +19,9 @@ CHORD_EXPIRES_SECONDS = 30 * 24 * 3600
 RESULT_EXPIRES_SECONDS = 24 * 3600
 SOCKET_SECONDS = 10
 """Half-open connections are noticed after this long (the default never does within minutes)."""
+
+REFUSALS = ("redis.exceptions.OutOfMemoryError", "redis.exceptions.ReadOnlyError")
+"""A full Redis, and a primary that a fail-over made a replica: storing a result is repeated through both."""
 
 PUBLISH_RETRIES = {"max_retries": 40, "interval_start": 0.05, "interval_step": 0.2, "interval_max": 2.0}
 """About a minute, as for records; what is lost after that is sent again by reconcile."""
@@ -36,46 +41,39 @@ _ROUTES = {
 
 
 def celery_url(url: str) -> str:
-    """A Redis URL in kombu's words: sockets are ``redis+socket://`` there and ``unix://`` for redis-py."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix":
-        return url
-    query = parse_qs(parts.query)
-    database = query.get("db", ["0"])[0]
-    password = query.get("password", [unquote(parts.password or "")])[0]
-    login = f":{quote(password, safe='')}@" if password else ""
-    return f"redis+socket://{login}{parts.path}?virtual_host={database}"
+    """A Redis URL in kombu's words, without its TLS options. UsageError for a URL that is not one of Redis."""
+    return _kombu_url(parse_address(url))
+
+
+def _kombu_url(address: Address) -> str:
+    """The address in kombu's words. TLS options are settings of their own: of those in a URL each reads others."""
+    login = _quoted(address.login)
+    if address.socket is not None:
+        return f"redis+socket://{login}{quote(address.socket)}?virtual_host={address.database}"
+    scheme = "sentinel" if address.master else "rediss" if address.tls else "redis"
+    hosts = (f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name, port in address.hosts)
+    return ";".join(f"{scheme}://{login}{host}/{address.database}" for host in hosts)
+
+
+def _quoted(login: Login) -> str:
+    user, password = quote(login.user or "", safe=""), quote(login.password or "", safe="")
+    return f"{user}:{password}@" if user or password else ""
 
 
 def make_app(settings: Settings, url: str) -> Celery:
-    """An application on that Redis. Queues of its own; Celery's default queue stays the producer's."""
-    broker = celery_url(url)
-    transport: dict[str, Any] = {
-        "visibility_timeout": settings.visibility_timeout_seconds,
-        "socket_timeout": SOCKET_SECONDS,
-        "socket_connect_timeout": SOCKET_SECONDS,
-        "health_check_interval": SOCKET_SECONDS,
-        "retry_on_timeout": True,
-    }
-    if not broker.startswith("redis+socket"):
-        transport["socket_keepalive"] = True  # raises TypeError on a Unix socket
+    """An application on that Redis. Queues of its own; Celery's default queue stays the producer's.
+
+    UsageError for a URL that is not one of Redis: nothing else is supported as a broker.
+    """
+    address = parse_address(url)
+    broker = _kombu_url(address)
     app = Celery("swarmq", broker=broker, backend=broker, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
         result_serializer="json",
         task_routes={name: {"queue": queue} for name, queue in _ROUTES.items()},
-        broker_transport_options=transport,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # Redis may be away for longer than any count
-        redis_socket_timeout=SOCKET_SECONDS,
-        redis_socket_connect_timeout=SOCKET_SECONDS,
-        redis_backend_health_check_interval=SOCKET_SECONDS,
-        redis_retry_on_timeout=True,
-        redis_socket_keepalive=not broker.startswith("redis+socket"),
-        result_backend_always_retry=True,  # else a task that ends while Redis is away is recorded as FAILURE
-        result_backend_max_retries=1000,
-        result_backend_thread_safe=True,  # one connection pool, not one per waiting agent
+        **_connection(settings, address),
         result_chord_expires=CHORD_EXPIRES_SECONDS,  # a stage may run for longer than its members' results are kept
         result_expires=RESULT_EXPIRES_SECONDS,
         task_publish_retry_policy=PUBLISH_RETRIES,
@@ -95,6 +93,47 @@ def make_app(settings: Settings, url: str) -> Celery:
         timezone="UTC",
     )
     return app
+
+
+def _connection(settings: Settings, address: Address) -> dict[str, Any]:
+    """How broker and results reach Redis, and what they do while it is away, full or failing over."""
+    keepalive = address.socket is None  # raises TypeError on a Unix socket
+    sentinel = _sentinel_options(address)
+    transport: dict[str, Any] = {
+        "visibility_timeout": settings.visibility_timeout_seconds,
+        "socket_timeout": SOCKET_SECONDS,
+        "socket_connect_timeout": SOCKET_SECONDS,
+        "health_check_interval": SOCKET_SECONDS,
+        "retry_on_timeout": True,
+        **sentinel,
+    }
+    if keepalive:
+        transport["socket_keepalive"] = True
+    chosen: dict[str, Any] = {
+        "broker_transport_options": transport,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # Redis may be away for longer than any count
+        "broker_channel_error_retry": True,  # else a worker ends when Redis is full or has become a replica
+        "redis_socket_timeout": SOCKET_SECONDS,
+        "redis_socket_connect_timeout": SOCKET_SECONDS,
+        "redis_backend_health_check_interval": SOCKET_SECONDS,
+        "redis_retry_on_timeout": True,
+        "redis_socket_keepalive": keepalive,
+        "result_backend_always_retry": True,  # else a task that ends while Redis is away is recorded as FAILURE
+        "result_backend_max_retries": 1000,
+        "result_backend_thread_safe": True,  # one connection pool, not one per waiting agent
+        "result_backend_transport_options": {"additional_connection_errors": REFUSALS, **sentinel},
+    }
+    if address.tls:
+        chosen |= {"broker_use_ssl": dict(address.tls), "redis_backend_use_ssl": dict(address.tls)}
+    return chosen
+
+
+def _sentinel_options(address: Address) -> dict[str, Any]:
+    """Without ``sentinel_kwargs`` Celery's results would wait on a silent Sentinel for ever."""
+    if address.master is None:
+        return {}
+    return {"master_name": address.master, "sentinel_kwargs": sentinel_options(address)}
 
 
 def beat_schedule(settings: Settings) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import shutil
 import socket
 import sys
 import time
@@ -51,6 +52,22 @@ def presence_file(settings: Settings, name: str) -> Path:
     return settings.runtime_dir / "workers" / f"{name}.json"
 
 
+def _free_bytes(directory: Path) -> int:
+    """Space on the disk of the directory, which need not be there yet."""
+    while not directory.exists():
+        directory = directory.parent
+    return shutil.disk_usage(directory).free
+
+
+async def clock_skew_seconds(store: Store) -> float:
+    """How far this machine's clock is ahead of that of Redis; 0 where the answer took too long to tell."""
+    before = time.time()
+    there = await store.now()
+    after = time.time()
+    skew = (before + after) / 2 - there
+    return round(skew, 3) if abs(skew) > (after - before) / 2 else 0.0
+
+
 async def announce(store: Store, settings: Settings, describe: Callable[[], dict[str, Any]]) -> None:
     """Until cancelled: write the file, then the record, every heartbeat."""
     path = presence_file(settings, str(describe()["name"]))
@@ -58,8 +75,11 @@ async def announce(store: Store, settings: Settings, describe: Callable[[], dict
     try:
         while True:
             about = describe()
+            # Not through run_blocking: a worker whose git commands fill those threads must not look dead.
+            about |= {"free_bytes": await asyncio.to_thread(_free_bytes, settings.state_dir)}
             path.write_bytes(orjson.dumps(about))
             try:
+                about |= {"clock_skew_seconds": await clock_skew_seconds(store)}
                 await store.workers.announce(about, ttl_seconds=settings.heartbeat_seconds * 3)
             except StoreError as error:
                 log.warning("presence not recorded", error=str(error))

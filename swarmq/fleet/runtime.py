@@ -46,7 +46,10 @@ class Runtimes:
         if runtime is None:
             settings = self._settings
             gate = Gate.open(
-                self._url, retry_seconds=settings.redis_retry_seconds, max_connections=settings.redis_max_connections
+                self._url,
+                retry_seconds=settings.redis_retry_seconds,
+                max_connections=settings.redis_max_connections,
+                patient=True,
             )
             store = Store(gate)
             models = Models(settings, limiter=store.limiter)

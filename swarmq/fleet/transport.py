@@ -4,13 +4,46 @@ kombu 5.7 hands unacked messages back when a channel closes, and a task that end
 that it came by. On a channel whose connection is gone both fail over that (``'NoneType' object has no attribute
 'client'``), which Celery takes for an unrecoverable error. There is nothing to talk to at that moment: the messages
 stay in ``unacked`` and come back after the visibility timeout, when the records answer that they are done.
+
+Behind Sentinels there is another way to get stuck. A message is handed back under WATCH, and redis-py 8.1 repeats a
+transaction whose connection failed without end, and without asking the Sentinels again: where the primary has become
+a replica meanwhile, the worker's main thread would never come out of it. So here the tries are counted.
+
+And redis-py repairs a subscription whose connection was cut by itself and goes on reading, where kombu reads only what
+is there: the worker's main thread then waits for the next broadcast, for minutes, and takes no message meanwhile. So
+the connections that a worker listens on repair nothing, and Celery makes them anew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
+
+from swarmq.store.connecting import WatchError, blocking_once
+
+RESTORE_TRIES = 100
+"""Each acknowledged message of the fleet makes a try fail, so there have to be many."""
+
+
+class CountedTries:
+    """A client whose transactions end: with an OSError after ``RESTORE_TRIES`` conflicts."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def transaction(self, work: Callable[[Any], None], *watched: str) -> None:
+        with self._client.pipeline() as pipe:
+            for _ in range(RESTORE_TRIES):
+                try:
+                    pipe.watch(*watched)
+                    work(pipe)
+                    pipe.execute()
+                except WatchError:
+                    continue
+                return
+        raise OSError("a message could not be handed back: it comes back by itself")
 
 
 class QoS(redis.QoS):
@@ -25,6 +58,10 @@ class QoS(redis.QoS):
             return []
         return super().restore_unacked(client)  # type: ignore[no-untyped-call]
 
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        with self.channel.conn_or_acquire(client) as connected:
+            super().restore_by_tag(tag, CountedTries(connected), leftmost)  # type: ignore[no-untyped-call]
+
     def ack(self, delivery_tag: str) -> None:
         if not self._gone:
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
@@ -34,7 +71,17 @@ class QoS(redis.QoS):
             super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
 
 
-class Channel(redis.Channel):
+class _NoRepairs:
+    """For channels: what the event loop of a worker reads from fails at the first error."""
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        parameters: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
+        if asynchronous:
+            parameters |= {"retry": blocking_once(), "retry_on_timeout": False}
+        return parameters
+
+
+class Channel(_NoRepairs, redis.Channel):
     QoS = QoS
 
 
@@ -42,7 +89,16 @@ class Transport(redis.Transport):
     Channel = Channel
 
 
+class SentinelChannel(_NoRepairs, redis.SentinelChannel):
+    QoS = QoS
+
+
+class SentinelTransport(redis.SentinelTransport):
+    Channel = SentinelChannel
+
+
 def use_patient_transport() -> None:
     """For every Redis connection of this process; only for processes that are swarmq's own."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelTransport"

@@ -59,6 +59,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     from swarmq.fleet.build import build_app
     from swarmq.fleet.pool import AgentPool
     from swarmq.fleet.revokes import hear_revokes
+    from swarmq.fleet.startup import warn_in_background, warn_of_variables
     from swarmq.fleet.transport import use_patient_transport
 
     unknown = [queue for queue in queues if queue not in QUEUES]
@@ -69,6 +70,8 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     url = require_url(settings)
     app = build_app(settings, url)
     hear_revokes(app)
+    warn_of_variables()
+    warn_in_background(url)
     started_at = time.time()
 
     def ready(sender: Any, **_: Any) -> None:
@@ -139,8 +142,12 @@ def run_beat() -> None:
     configure_logs(settings)
     from swarmq.fleet.app import require_url
     from swarmq.fleet.build import build_app
+    from swarmq.fleet.startup import warn_in_background, warn_of_variables
 
-    app = build_app(settings, require_url(settings))
+    url = require_url(settings)
+    app = build_app(settings, url)
+    warn_of_variables()
+    warn_in_background(url)
     app.Beat(
         loglevel=settings.log_level, scheduler="celery.beat:Scheduler", max_interval=settings.reconcile_seconds
     ).run()

@@ -69,6 +69,7 @@ IDEMPOTENCY = Key("swarmq:idempotency:%s", "string", "fleet", KEPT, "swarm_creat
 FLEET_EVENTS = Key("swarmq:events", "stream", "fleet", "for good, at most about 10,000", "swarm_create, swarm_finish")
 WORKER = Key("swarmq:worker:%s", "string", "fleet", "three heartbeats", "workers: what a worker says of itself")
 WORKERS = Key("swarmq:workers", "set", "fleet", "gone workers leave when they are met", "workers: their names")
+TICK = Key("swarmq:tick", "string", "fleet", "for good", "reconcile: when it last looked at all swarms")
 CACHE = Key("swarmq:{cache}:results", "hash", "fleet", "24 h an entry, 1,000 entries, 100 MB", "cache_*")
 CACHE_AGES = Key("swarmq:{cache}:ages", "zset", "fleet", "as its entry", "cache_*: key -> when it was stored")
 CACHE_STATS = Key("swarmq:{cache}:stats", "hash", "fleet", "for good", "cache_*: bytes, hits, misses, evictions …")

@@ -9,6 +9,7 @@ from swarmq.store.cache import Cache
 from swarmq.store.connection import Gate
 from swarmq.store.control import Control
 from swarmq.store.events import Events
+from swarmq.store.health import Health
 from swarmq.store.jobs import Jobs
 from swarmq.store.limiter import FleetLimiter
 from swarmq.store.shared import Shared
@@ -36,6 +37,7 @@ class Store:
         self.audit = Audit(gate)
         self.workers = Workers(gate)
         self.limiter = FleetLimiter(gate)
+        self.health = Health(gate)
 
     async def now(self) -> float:
         """Unix seconds by the clock of Redis, which all leases go by."""

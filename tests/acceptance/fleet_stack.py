@@ -45,6 +45,7 @@ class FleetStack:
     url: str
     model_url: str
     server: ScriptedServer
+    password: str = ""
     variables: dict[str, str] = field(default_factory=dict)
     """Added to the environment of processes that are started from now on."""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -155,7 +156,8 @@ def git(path: Path, *arguments: str) -> str:
 
 
 @contextlib.contextmanager
-def running_fleet(start: bool = True) -> Iterator[FleetStack]:
+def running_fleet(start: bool = True, **variables: str) -> Iterator[FleetStack]:
+    """``variables`` are added to the environment of all its processes."""
     root = Path(tempfile.mkdtemp(prefix="sqa-", dir="/tmp"))
     (root / "home").mkdir()
     background = BackgroundLoop("model-server")
@@ -171,7 +173,7 @@ def running_fleet(start: bool = True) -> Iterator[FleetStack]:
             f"port 0\nunixsocket {socket}\nrequirepass {password}\ndir {root}\nappendonly yes\n"
             f'save ""\nmaxmemory-policy noeviction\ndatabases 16\n'
         )
-        fleet = FleetStack(root, f"unix://:{password}@{socket}?db=0", model_url, server)
+        fleet = FleetStack(root, f"unix://:{password}@{socket}?db=0", model_url, server, password, variables)
         fleet.start_valkey()
         stack.callback(_stop_all, fleet)
         if start:

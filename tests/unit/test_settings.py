@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from swarmq.errors import EnvironmentFault, OptionError
-from swarmq.settings import load_settings, origins
+from swarmq.settings import load_settings, origins, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +78,17 @@ def test_the_broker_may_come_from_a_file(tmp_path: Path) -> None:
     path.write_text("unix:///tmp/x.sock\n")
     assert load_settings(redis_url_file=path).broker() == "unix:///tmp/x.sock"
     assert load_settings().broker() is None
+
+
+def test_variables_that_look_like_settings_and_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SWARMQ_DEBUG", "SWARMQ_BRANCH", "SWARMQ_MODEL", "SWARMQ_ENDPOINTS__X__BASE_URL", "swarmq_log_level"):
+        monkeypatch.setenv(name, "1")
+    assert unknown_variables() == {}
+    monkeypatch.setenv("SWARMQ_REDIS_ULR", "redis://h")
+    monkeypatch.setenv("SWARMQ_ENDPOINT__X__BASE_URL", "http://h")
+    monkeypatch.setenv("SWARMQ_QQQQ", "1")
+    assert unknown_variables() == {
+        "SWARMQ_ENDPOINT__X__BASE_URL": "SWARMQ_ENDPOINTS__X__BASE_URL",
+        "SWARMQ_QQQQ": None,
+        "SWARMQ_REDIS_ULR": "SWARMQ_REDIS_URL",
+    }

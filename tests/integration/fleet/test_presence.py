@@ -1,21 +1,58 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
-from swarmq.fleet.presence import announce, describe_worker, presence_file
+import pytest
+import structlog
+from valkey_server import ValkeyServer
+
+from swarmq.fleet.presence import announce, clock_skew_seconds, describe_worker, presence_file
+from swarmq.fleet.startup import warn_of_redis
 from swarmq.settings import load_settings
 from swarmq.store.store import Store
 
 
 async def test_a_worker_is_there_while_it_announces_itself_and_gone_afterwards(store: Store, tmp_path: Path) -> None:
-    settings = load_settings(runtime_dir=tmp_path, heartbeat_seconds=0.05)
+    settings = load_settings(runtime_dir=tmp_path, state_dir=tmp_path / "not" / "there", heartbeat_seconds=0.05)
     announcing = asyncio.create_task(announce(store, settings, lambda: describe_worker("w1", ["agents"], 0.0, 3, 0.0)))
     while not await store.workers.list():
         await asyncio.sleep(0)
     assert presence_file(settings, "w1").exists()
-    assert [(worker["name"], worker["running"]) for worker in await store.workers.list()] == [("w1", 3)]
+    (worker,) = await store.workers.list()
+    assert (worker["name"], worker["running"], worker["clock_skew_seconds"]) == ("w1", 3, 0.0)
+    assert worker["free_bytes"] > 0
     announcing.cancel()
     await asyncio.gather(announcing, return_exceptions=True)
     assert not presence_file(settings, "w1").exists()
     assert await store.workers.list() == []
+
+
+async def test_a_clock_that_is_wrong_shows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = time.time
+    monkeypatch.setattr("swarmq.fleet.presence.time.time", lambda: right() - 90)
+    assert -91 < await clock_skew_seconds(store) < -89
+
+
+async def test_settings_that_endanger_records_are_logged(own_valkey: ValkeyServer) -> None:
+    with own_valkey.client() as server:
+        server.config_set("maxmemory-policy", "allkeys-lru")
+    with structlog.testing.capture_logs() as logs:
+        await warn_of_redis(own_valkey.url())
+    (entry,) = logs
+    assert (entry["event"], entry["log_level"]) == ("redis may lose records", "warning")
+    assert "redis-cli CONFIG SET maxmemory-policy noeviction" in entry["remedy"]
+
+
+async def test_a_worker_may_start_before_redis(own_valkey: ValkeyServer) -> None:
+    own_valkey.kill()
+    with structlog.testing.capture_logs() as logs:
+        looking = asyncio.create_task(warn_of_redis(own_valkey.url(), again_seconds=0.01))
+        async with asyncio.timeout(20):
+            while not logs:
+                await asyncio.sleep(0)
+            await asyncio.to_thread(own_valkey.start)
+            await looking
+    assert {entry["event"] for entry in logs} == {"redis is not there yet"}
+    assert own_valkey.password not in str(logs)

@@ -7,10 +7,12 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
+import redis
 from valkey_server import Valkey, ValkeyServer
 
 from swarmq.errors import StoreError, UsageError
-from swarmq.store.connection import Gate, check
+from swarmq.store.connection import Gate
+from swarmq.store.server import check
 
 
 @pytest.fixture
@@ -135,6 +137,43 @@ async def test_a_replica_is_told_at_once(own_valkey: ValkeyServer) -> None:
     await gate.aclose()
 
 
+def refusals(server: redis.Redis) -> int:
+    """Writes that were refused so far."""
+    return int(server.info("stats")["total_error_replies"])
+
+
+@pytest.mark.parametrize("how", ["full", "a replica"])
+async def test_a_patient_gate_waits_until_the_server_is_mended(own_valkey: ValkeyServer, how: str) -> None:
+    gate = Gate.open(own_valkey.url(), retry_seconds=60, patient=True)
+    await gate.call("SET", "a", 1)
+    with own_valkey.client() as server:
+        if how == "full":
+            server.config_set("maxmemory", 1)
+        else:
+            server.replicaof("127.0.0.1", 1)
+        before = refusals(server)
+        writing = asyncio.create_task(gate.call("INCR", "a"))
+        async with asyncio.timeout(10):
+            while refusals(server) <= before:
+                await asyncio.sleep(0)
+        assert not writing.done()
+        assert await gate.call("GET", "a") == b"1"
+        if how == "full":
+            server.config_set("maxmemory", 0)
+        else:
+            server.replicaof("NO", "ONE")
+    assert await writing == 2
+    await gate.aclose()
+
+
+async def test_a_patient_gate_says_in_the_end_what_is_wrong(own_valkey: ValkeyServer) -> None:
+    gate = Gate.open(own_valkey.url(), retry_seconds=0.2, patient=True)
+    await gate.call("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(StoreError, match=r"is full .*CONFIG SET maxmemory"):
+        await gate.call("SET", "a", 2)
+    await gate.aclose()
+
+
 async def test_a_user_without_rights_is_told_so(own_valkey: ValkeyServer) -> None:
     gate = Gate.open(own_valkey.url(), retry_seconds=60)
     await gate.call("ACL", "SETUSER", "guest", "on", ">pass", "~*", "+get", "+client")
@@ -148,13 +187,13 @@ async def test_a_user_without_rights_is_told_so(own_valkey: ValkeyServer) -> Non
 
 async def test_check_tells_what_answers_and_what_endangers_records(own_valkey: ValkeyServer) -> None:
     found = await check(own_valkey.url())
-    assert (found.server, found.warnings) == ("valkey", ())
+    assert (found.server, found.dangers) == ("valkey", ())
     assert found.version.startswith("9.")
     assert found.address == f"unix://{own_valkey.socket}"
     with own_valkey.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.config_set("appendonly", "no")
-    policy, append = (await check(own_valkey.url())).warnings
+    policy, append = map(str, (await check(own_valkey.url())).dangers)
     assert "maxmemory-policy is allkeys-lru" in policy
     assert "set it to noeviction" in policy
     assert "appendonly is off" in append

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ from swarmq.models.swarm import (
     SwarmStatus,
 )
 from swarmq.models.transcript import Entry
+from swarmq.store.health import FleetLook, Tick
+from swarmq.store.server import ServerInfo
 
 SWARM = "k3x9qm2p4t"
 PLAN = Plan(
@@ -215,20 +218,27 @@ class FakeEvents:
 
 
 @dataclass
-class FakeGate:
-    """``client.store.gate``: knows the time."""
+class FakeHealth:
+    """``client.store.health``."""
 
     client: FakeClient
 
-    async def call(self, *command: str) -> list[bytes]:
-        assert command == ("TIME",)
-        return [str(int(self.client.server_time)).encode(), b"0"]
+    async def look(self, queues: Sequence[str]) -> FleetLook:
+        return self.client.look
 
 
 @dataclass
 class FakeStore:
     events: FakeEvents
-    gate: FakeGate
+    health: FakeHealth
+
+
+def fleet_look(**changes: Any) -> FleetLook:
+    """A sound fleet without swarms, at this moment."""
+    now = time.time()
+    server = ServerInfo("/run/valkey.sock", "valkey", "9.1")
+    values = {"now": now, "server": server, "tick": Tick(now - 2, 10), "waiting": {"swarmq.agents": 0}}
+    return FleetLook(**{**values, **changes})
 
 
 @dataclass
@@ -243,11 +253,11 @@ class FakeClient:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     interrupt: bool = False
     interrupt_submit: bool = False
-    server_time: float = 0.0
+    look: FleetLook = field(default_factory=fleet_look)
 
     @property
     def store(self) -> FakeStore:
-        return FakeStore(FakeEvents(self), FakeGate(self))
+        return FakeStore(FakeEvents(self), FakeHealth(self))
 
     async def get(self, swarm_id: str) -> FakeHandle:
         if swarm_id in ("last", "-") or SWARM.startswith(swarm_id):

@@ -12,9 +12,11 @@ import pytest
 from cli_fakes import Cli
 
 from swarmq.cli import plans, preflight
+from swarmq.cli.main import main
 from swarmq.cli.preflight import Request, check, check_endpoint, check_state_dir, given_task
-from swarmq.errors import EnvironmentFault, UsageError
+from swarmq.errors import EnvironmentFault, StoreError, UsageError
 from swarmq.settings import load_settings
+from swarmq.store.server import Danger, ServerInfo
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -181,14 +183,16 @@ async def test_an_endpoint_that_answers_and_one_behind_a_proxy(home: Path, monke
 async def test_with_a_redis_of_ones_own_the_workers_need_the_keys(
     repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def answers(url: str) -> None:
-        return None
+    async def answers(url: str) -> ServerInfo:
+        return ServerInfo("redis://localhost:1/0", "redis", "8.0", (Danger("appendonly is off", "set it to yes"),))
 
-    monkeypatch.setattr("swarmq.store.connection.check", answers)
+    monkeypatch.setattr("swarmq.store.server.check", answers)
     monkeypatch.setenv("SWARMQ_REDIS_URL", "redis://localhost:1/0")
     checked = await check(request(model="openai:m"))
     assert not checked.can_plan_here
-    assert "the workers call the model" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the workers call the model" in said
+    assert said.count("warning: Redis at redis://localhost:1/0: appendonly is off; set it to yes") == 1
     with pytest.raises(EnvironmentFault, match="OPENAI_API_KEY"):
         await check(request(model="openai:m"), runs=False)
     with pytest.raises(UsageError, match="nowhere"):
@@ -226,3 +230,25 @@ async def test_a_plan_is_made_by_the_model_or_taken_as_it_is(repo: Path) -> None
     checked = await check(request(None, plan_file=given), runs=False)
     assert (await plans.make_plan(checked))[0] is checked.plan
     assert checked.spec.id == preflight.PREVIEW_ID
+
+
+async def test_a_full_redis_is_told_before_anything_is_planned(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answers(url: str) -> ServerInfo:
+        return ServerInfo("redis://localhost:1/0", "redis", "8.0", used_bytes=11, max_bytes=10)
+
+    monkeypatch.setattr("swarmq.store.server.check", answers)
+    monkeypatch.setenv("SWARMQ_REDIS_URL", "redis://localhost:1/0")
+    with pytest.raises(StoreError, match=r"redis://localhost:1/0 is full .*CONFIG SET maxmemory"):
+        await check(request(model="openai:m"))
+
+
+@pytest.mark.parametrize("command", [("ls",), ("doctor",), ("run", "--yes", "--no-repo", "x", "--model", "openai:m")])
+def test_rabbitmq_is_refused_by_every_command(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SWARMQ_REDIS_URL", "amqp://guest:s3cret@rabbit//")
+    code = main(command)
+    out, err = capsys.readouterr()
+    assert code in (2, 5)
+    assert "RabbitMQ, which is not supported" in out + err
+    assert "s3cret" not in out + err

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, ClassVar
 
 import orjson
 import pytest
-from cli_fakes import Cli
+from cli_fakes import Cli, fleet_look
 
 from swarmq import devstack
-from swarmq.cli import checks
+from swarmq.cli import checks, fleet_checks, session
 from swarmq.devstack import ProcessStatus, StackInfo, StackStatus
 from swarmq.errors import EnvironmentFault, PermanentModelError, StoreError, UsageError
 from swarmq.models.messages import Completion, FinishReason, Message, Role, Text, Usage
 from swarmq.providers import registry
 from swarmq.settings import load_settings
-from swarmq.store import connection
-from swarmq.store.connection import ServerInfo
+from swarmq.store.server import Danger, ServerInfo
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -105,26 +105,9 @@ def test_status(cli: Cli, found: Callable[[StackStatus], None], monkeypatch: pyt
     assert "swarmq workers" in done.err
 
 
-@pytest.fixture
-def redis(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets what the server says of itself."""
-
-    def be(*warnings: str, skew_seconds: float = 0.0, error: Exception | None = None) -> None:
-        async def check(url: str) -> ServerInfo:
-            if error is not None:
-                raise error
-            return ServerInfo("/run/valkey.sock", "valkey", "9.1", warnings)
-
-        monkeypatch.setattr(connection, "check", check)
-        cli.client.server_time = time.time() - skew_seconds
-
-    be()
-    return be
-
-
 def workers(version: str | None = None) -> list[dict[str, Any]]:
     own = installed("swarmq")
-    return [{"queues": [queue], "running": 1, "version": version or own} for queue in checks.QUEUES]
+    return [{"queues": [queue], "running": 1, "version": version or own} for queue in fleet_checks.QUEUES]
 
 
 def by_check(cli: Cli, *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
@@ -133,7 +116,7 @@ def by_check(cli: Cli, *arguments: str) -> tuple[int, dict[str, dict[str, str]]]
 
 
 def test_doctor_of_a_sound_machine(
-    cli: Cli, found: Callable[[StackStatus], None], redis: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    cli: Cli, found: Callable[[StackStatus], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found(stack())
     monkeypatch.setenv("OPENAI_API_KEY", "k")
@@ -151,21 +134,28 @@ def test_doctor_of_a_sound_machine(
 
 
 def test_doctor_names_what_is_wrong_and_what_mends_it(
-    cli: Cli, found: Callable[[StackStatus], None], redis: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    cli: Cli, found: Callable[[StackStatus], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found(stack())
-    redis("appendonly is off: records are lost; set appendonly to yes", skew_seconds=90)
+    danger = Danger("appendonly is off: records are lost", "redis-cli CONFIG SET appendonly yes")
+    cli.client.look = fleet_look(
+        now=time.time() - 90, server=ServerInfo("/run/valkey.sock", "valkey", "9.1", (danger,)), tick=None
+    )
     cli.client.workers_alive = workers("0.0.9")[:2]
     monkeypatch.setenv("SWARMQ_MODEL", "openai:m")
     code, findings = by_check(cli)
     assert code == 5
-    assert findings["redis settings"]["remedy"] == "set appendonly to yes in its configuration"
+    assert findings["redis settings"]["remedy"] == "redis-cli CONFIG SET appendonly yes"
+    assert findings["beat"]["status"] == "fail"
     assert "1 min 30 s ahead of" in findings["clock"]["said"]
     assert findings["queue agents"] == {
         "check": "queue agents",
         "status": "fail",
         "said": "no worker is alive",
         "remedy": "swarmq down; swarmq up",
+        "since": 0.0,
+        "swarm": "",
+        "branch": "",
     }
     assert findings["versions"]["status"] == "warn"
     assert "OPENAI_API_KEY" in findings["model"]["said"]
@@ -189,12 +179,26 @@ def test_doctor_does_not_start_a_stack(
 
 
 def test_doctor_of_a_redis_that_is_away(
-    cli: Cli, found: Callable[[StackStatus], None], redis: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    cli: Cli, found: Callable[[StackStatus], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SWARMQ_REDIS_URL", "redis://localhost:1/0")
-    redis(error=StoreError("Redis at localhost:1 does not answer"))
+
+    @asynccontextmanager
+    async def refused(settings: Any) -> AsyncIterator[None]:
+        raise StoreError("Redis at localhost:1 does not answer")
+        yield
+
+    monkeypatch.setattr(session, "open_client", refused)
     code, findings = by_check(cli)
     assert (code, findings["redis"]["remedy"]) == (5, "start Redis, or mend SWARMQ_REDIS_URL")
+
+
+def test_doctor_names_a_misspelt_variable(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWARMQ_LEASE_SECOND", "5")
+    monkeypatch.setenv("SWARMQ_DEBUG", "1")
+    _, findings = by_check(cli)
+    assert findings["variables"]["said"] == "SWARMQ_LEASE_SECOND is no setting"
+    assert findings["variables"]["remedy"] == "export SWARMQ_LEASE_SECONDS=…"
 
 
 def test_doctor_of_wrong_settings(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

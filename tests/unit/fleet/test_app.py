@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
+
 import pytest
 from celery import Celery
 
-from swarmq.errors import EnvironmentFault
+from swarmq.errors import EnvironmentFault, UsageError
 from swarmq.fleet.app import CONTROL, celery_url, make_app, require_url
 from swarmq.fleet.build import build_app
 from swarmq.settings import load_settings
@@ -13,9 +16,12 @@ from swarmq.settings import load_settings
     ("url", "expected"),
     [
         ("redis://:pw@host:6379/2", "redis://:pw@host:6379/2"),
+        ("redis://me:p%40%3A@[::1]", "redis://me:p%40%3A@[::1]:6379/0"),
+        ("rediss://me:pw@host?ssl_ca_certs=/ca.pem", "rediss://me:pw@host:6379/0"),
         ("unix:///run/x.sock", "redis+socket:///run/x.sock?virtual_host=0"),
         ("unix:///run/x.sock?db=3&password=a%2Fb", "redis+socket://:a%2Fb@/run/x.sock?virtual_host=3"),
-        ("unix://:p%40w@/run/x.sock?db=1", "redis+socket://:p%40w@/run/x.sock?virtual_host=1"),
+        ("unix://me:p%40w@/run/x.sock?db=1", "redis+socket://me:p%40w@/run/x.sock?virtual_host=1"),
+        ("sentinel://me:pw@a,b:1/2?master=m", "sentinel://me:pw@a:26379/2;sentinel://me:pw@b:1/2"),
     ],
 )
 def test_urls_in_kombus_words(url: str, expected: str) -> None:
@@ -29,6 +35,40 @@ def test_keepalive_is_for_tcp_only() -> None:
     assert tcp.conf.broker_transport_options["socket_keepalive"] is True
     assert "socket_keepalive" not in unix.conf.broker_transport_options
     assert unix.conf.redis_socket_keepalive is False
+
+
+@pytest.mark.parametrize("scheme", ["rediss://u:s3cret@h/0?", "sentinels://u:s3cret@h/0?master=m&"])
+def test_tls_checks_the_certificate_unless_told_otherwise(scheme: str) -> None:
+    app = make_app(load_settings(), f"{scheme}ssl_ca_certs=/ca.pem")
+    expected = {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": "/ca.pem"}
+    assert app.connection_for_write().ssl == expected
+    assert app.backend.connparams["ssl_cert_reqs"] is ssl.CERT_REQUIRED
+    assert app.backend.connparams["ssl_ca_certs"] == "/ca.pem"
+    unchecked = make_app(load_settings(), f"{scheme}ssl_cert_reqs=none")
+    assert unchecked.conf.broker_use_ssl == {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+
+
+def test_sentinels_have_time_outs_and_a_login_of_their_own() -> None:
+    app = make_app(load_settings(), "sentinel://:pw@h/0?master=m&sentinel_password=own")
+    for options in (app.conf.broker_transport_options, app.conf.result_backend_transport_options):
+        assert options["master_name"] == "m"
+        asking = options["sentinel_kwargs"]
+        assert (asking["socket_timeout"], asking["socket_connect_timeout"], asking["password"]) == (1, 1, "own")
+        assert asking["retry"].get_retries() == 0
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://u:s3cret@h", "rediss://:s3cret@h", "unix://u:s3cret@/x", "sentinel://:s3cret@a,b?master=m"]
+)
+def test_what_celery_shows_of_a_url_holds_no_password(url: str) -> None:
+    app = make_app(load_settings(), url)
+    shown = f"{app.connection_for_read()!r} {app.connection_for_read().as_uri()} {app.backend.as_uri()}"
+    assert "s3cret" not in shown
+
+
+def test_a_broker_that_is_not_redis_is_refused() -> None:
+    with pytest.raises(UsageError, match="RabbitMQ"):
+        make_app(load_settings(), "amqp://guest:guest@rabbit//")
 
 
 def test_the_default_queue_stays_the_producers() -> None:
@@ -57,3 +97,13 @@ def test_tasks_stay_with_their_application() -> None:
     assert first.tasks["swarmq.plan"].app is first
     assert second.tasks["swarmq.plan"].app is second
     assert not [name for name in foreign.tasks if name.startswith("swarmq.")]
+
+
+@pytest.mark.parametrize("url", ["rediss://h/0", "unix:///x", "sentinels://h/0?master=m"])
+def test_every_setting_is_on_the_page_with_its_reason(url: str) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "design" / "celery.md").read_text(encoding="utf-8")
+    conf = make_app(load_settings(), url).conf
+    options = {*conf.broker_transport_options, *conf.result_backend_transport_options}
+    chosen = (set(conf.changes) - {"broker_url", "result_backend", "deprecated_settings"}) | options
+    assert chosen
+    assert sorted(name for name in chosen if f"`{name}`" not in page) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import orjson
@@ -24,7 +25,7 @@ from swarmq.models.events import Event, EventType
 from swarmq.store import keys
 from swarmq.store.codec import check_version, dump, dump_value, load
 from swarmq.store.events import encode
-from swarmq.store.refusals import passes_soon, refusal
+from swarmq.store.refusals import can_be_mended, passes_soon, refusal
 from swarmq.store.schema import MAX_FIELDS, infer_schema, json_type
 from swarmq.store.script import load_script
 
@@ -119,6 +120,30 @@ def test_what_passes_soon_is_tried_again() -> None:
     for refused in (AuthenticationError("x"), OutOfMemoryError("x"), ResponseError("ERR x"), NoScriptError("x")):
         assert not passes_soon(refused)
     assert isinstance(refusal(NoScriptError("NOSCRIPT"), "redis://h"), NoScriptError)
+
+
+def test_what_has_to_be_mended_refuses_every_write_and_is_no_outage() -> None:
+    for error in (
+        OutOfMemoryError("OOM command not allowed"),
+        ReadOnlyError("READONLY You can't write"),
+        ResponseError("MISCONF Errors writing to the AOF file"),
+        ResponseError("NOREPLICAS Not enough good replicas to write."),
+    ):
+        assert can_be_mended(error)
+        assert not passes_soon(error)
+    for other in (ResponseError("LEASELOST x"), ResponseError("NOPERM x"), ConnectionError("reset"), TimeoutError()):
+        assert not can_be_mended(other)
+
+
+def test_a_certificate_that_is_not_trusted_is_told_and_not_tried_again() -> None:
+    cause = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    cause.verify_message = "unable to get local issuer certificate"
+    wrapped = ConnectionError("Error 1 connecting")
+    wrapped.__context__ = cause
+    assert not passes_soon(wrapped)
+    assert "is not trusted (unable to get local issuer certificate); name the file of its CA" in str(
+        refusal(wrapped, "rediss://h")
+    )
 
 
 def test_scripts_are_read_with_their_shared_parts() -> None:
