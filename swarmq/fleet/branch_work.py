@@ -11,6 +11,7 @@ from swarmq.agent.assignment import Assignment, LoopResult
 from swarmq.agent.loop import run_agent
 from swarmq.agent.prompts import opening_messages, project_instructions, resume_note
 from swarmq.agent.tools.base import Toolbox, ToolContext
+from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import model_of
@@ -165,6 +166,7 @@ class BranchWork:
         commit = await repository.checkpoint(worktree, self._checkpoint)
         if commit is not None:
             self._checkpoint = commit
+            reached(CrashPoint.CHECKPOINT_RECORDED)
             await self.runtime.store.transcripts.checkpoint(self.swarm_id, self.branch_id, self.claim.token, commit)
 
     async def _conclude(self, subtask: Subtask, result: LoopResult) -> Outcome:
@@ -201,6 +203,7 @@ class BranchWork:
         if kind is Kind.EDIT:
             subject = f"{subtask.name}: {subtask.instruction}".split("\n")[0][:SUBJECT_CHARACTERS]
             trailers = {"Swarmq-Swarm": self.swarm_id, "Swarmq-Subtask": subtask.id, "Swarmq-Branch": self.branch_id}
+            reached(CrashPoint.COMMIT_MADE)
             made = await repository.commit(worktree, message=subject, trailers=trailers)
             if made is None:
                 failed = {

@@ -6,6 +6,7 @@ import time
 
 import structlog
 
+from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import EnvironmentFault, ModelError, UsageError, WorkspaceError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.planning import count_usage, model_of
@@ -31,10 +32,12 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
             return
         if ends_here:
             result = await _result(runtime, record)
+            reached(CrashPoint.SWARM_ENDED)
             await store.swarms.finish(swarm_id, result)
             log.info("swarm ended", swarm=swarm_id, state=result.state.value, error=result.error)
             record = await store.swarms.load(swarm_id)  # a producer may have joined meanwhile (idempotency key)
         for canvas in record.canvases:
+            reached(CrashPoint.VALUE_SENT)
             await runtime.dispatch.deliver(swarm_id, canvas)
         if record.canvases:
             await store.swarms.delivered(swarm_id)
@@ -74,6 +77,7 @@ async def _result(runtime: Runtime, record: SwarmRecord) -> SwarmResult:
     repository = repository_of(runtime, record)
     if repository is not None and record.plan is not None:
         try:
+            reached(CrashPoint.RESULT_BRANCH_WRITTEN)
             published = await repository.publish()
             branch, commit = published if published is not None else (None, None)
         except EnvironmentFault as failure:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import EnvironmentFault, StoreError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.dispatch import branch_task_id
@@ -88,8 +89,10 @@ async def start_stage(runtime: Runtime, swarm_id: str, stage: int) -> None:
         await finish(runtime, record)
         return
     branches = [_first_branch(record, subtask, stage, base) for subtask in ready]
+    reached(CrashPoint.STAGE_RECORDED)
     queued = await store.stages.open(swarm_id, stage, branches, record.spec.options.max_subagents)
     if queued:
+        reached(CrashPoint.CHORD_PUBLISHED)
         await dispatch.stage(swarm_id, stage, queued)
     elif not branches:
         await dispatch.finish_stage(swarm_id, stage)
@@ -134,8 +137,10 @@ async def finish_stage(runtime: Runtime, swarm_id: str, stage: int) -> None:
             await _share(runtime, swarm_id, stage, results)
             ended = [result for result in (record.results | results).values() if result.stage == stage]
             succeeded = sum(result.success for result in ended)
+            reached(CrashPoint.STAGE_CLOSED)
             await store.stages.close(swarm_id, stage, succeeded, len(ended) - succeeded)
             log.info("stage closed", swarm=swarm_id, stage=stage, succeeded=succeeded, failed=len(ended) - succeeded)
+    reached(CrashPoint.NEXT_SENT)
     await _go_on(runtime, swarm_id, stage)
 
 
@@ -194,6 +199,7 @@ async def _merge(
     commit = outcome.commit
     if commit is None or not record.spec.options.auto_merge or record.error is not None:
         return MergeReport(status="unmerged", commit=commit, files=outcome.files)
+    reached(CrashPoint.MERGE_MADE)
     report = await repository.integrate(commit, message=f"Merge {subtask.name}")
     conflict = report.status == "conflict"
     data = (
@@ -206,6 +212,7 @@ async def _merge(
             "deletions": report.deletions,
         }
     )
+    reached(CrashPoint.MERGE_RECORDED)
     await runtime.store.stages.record_merge(swarm_id, branch.spec.stage, branch_id, report)
     await runtime.store.events.emit(
         swarm_id,

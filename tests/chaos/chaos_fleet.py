@@ -1,0 +1,195 @@
+"""The fleet that the faults meet: five processes, their wire to Redis, and one swarm at a time with what it cost."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+from chaos_swarm import MATCHES, TASK, script
+from fleet_stack import FleetStack, running_fleet, until
+from wire import Wire
+
+from swarmq import Client
+from swarmq.models.branch import BranchRecord, BranchState
+from swarmq.models.swarm import SwarmResult
+from swarmq.store import keys
+from swarmq.sync_client import SwarmHandle
+
+PROCESSES = {"control": "control", "integrate": "integrate", "agents-1": "agents", "agents-2": "agents", "beat": ""}
+LEASE_SECONDS, PATIENCE_SECONDS, VISIBILITY_SECONDS = 3.0, 3.0, 5
+END_SECONDS = 60.0
+MAX_SUBAGENTS = 7
+"""Fewer than stage 0 has branches: one waits for a slot."""
+VARIABLES = {
+    "SWARMQ_VISIBILITY_TIMEOUT_SECONDS": str(VISIBILITY_SECONDS),
+    "SWARMQ_REDIS_RETRY_SECONDS": "6",
+    "SWARMQ_SHUTDOWN_SECONDS": "5",
+}
+
+
+@dataclass
+class ChaosFleet:
+    """The processes by name, the client of this process (which is not behind the wire), and Redis behind the scenes."""
+
+    stack: FleetStack
+    wire: Wire
+    client: Client
+    redis: redis.Redis
+    variables: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What single processes get besides, by name, whenever they are started."""
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def start(self, *names: str, **variables: str) -> None:
+        """Start processes without waiting for them."""
+        for name in names:
+            own = self.variables.get(name, {}) | variables
+            if name == "beat":
+                self.stack.start("beat", "beat", **own)
+            else:
+                self.stack.start_worker(PROCESSES[name], name, **own)
+
+    def ready(self, *names: str) -> None:
+        for name in names:
+            if name != "beat":
+                self.stack.await_worker(name)
+
+    def kill(self, *names: str) -> None:
+        """SIGKILL: all of them before the first is waited for."""
+        for name in names:
+            self.stack.processes[name].kill()
+        for name in names:
+            self.stack.kill(name)
+
+    def stop(self, *names: str) -> None:
+        """SIGTERM, and the end of each within the time that a container would get (scaled)."""
+        for name in names:
+            self.stack.processes[name].terminate()
+        for name in names:
+            assert self.stack.kill(name, signal.SIGTERM) in (0, -signal.SIGTERM), self.stack.log(name)[-2000:]
+
+    def restart(self, *names: str, **variables: str) -> None:
+        self.kill(*(name for name in names if name in self.stack.processes))
+        self.start(*names, **variables)
+        self.ready(*names)
+
+    def pid(self, name: str) -> int:
+        return self.stack.processes[name].pid
+
+    def heal(self) -> None:
+        """Whatever a test left: everything runs, nothing is in its way."""
+        self.wire.heal()
+        self.variables.clear()
+        if self.stack.valkey.poll() is not None:
+            self.stack.start_valkey()
+        for name, process in list(self.stack.processes.items()):
+            process.send_signal(signal.SIGCONT)
+            if process.poll() is not None:
+                del self.stack.processes[name]
+        missing = [name for name in PROCESSES if name not in self.stack.processes]
+        self.start(*missing)
+        self.ready(*missing)
+
+    def begin(self, **options: Any) -> ChaosSwarm:
+        """Submit the swarm to a repository of its own. From here on its model calls and tool runs are counted."""
+        name = f"chaos-{next(self._numbers)}"
+        self.stack.server.requests.clear()
+        repo = self.stack.repository(name, {"shared.txt": "".join(f"line {n}\n" for n in range(1, 21))})
+        ledger = self.stack.root / "ledgers" / name
+        ledger.mkdir(parents=True)
+        options = {"max_subagents": MAX_SUBAGENTS, "env": {"LEDGER": str(ledger)}, "cache": "bypass"} | options
+        handle = self.client.submit(TASK, repo=repo, **options)
+        return ChaosSwarm(self, handle, repo, ledger)
+
+
+@dataclass
+class ChaosSwarm:
+    """One swarm under way, and what it took to get to its end."""
+
+    fleet: ChaosFleet
+    handle: SwarmHandle
+    repo: Path
+    ledger: Path
+    recoveries: list[float] = field(default_factory=list)
+    """Seconds from each fault to the next progress of all that it hit."""
+
+    def calls(self) -> Counter[str]:
+        """Model calls so far by branch (and ``plan``). A request that the script does not know counts as ``None``."""
+        requests = list(self.fleet.stack.server.requests)
+        return Counter(MATCHES.get(request.match or "", "unknown") for request in requests)
+
+    def steps(self) -> int:
+        """Steps that the swarm has recorded so far."""
+        return int(self.fleet.redis.hget(keys.COUNTERS(self.handle.id), "steps") or 0)  # type: ignore[arg-type]
+
+    def until_steps(self, steps: int) -> None:
+        until(lambda: self.steps() >= steps or None, f"{steps} steps", END_SECONDS)
+
+    def until_stage(self, stage: int) -> None:
+        until(lambda: self.handle.status().stage >= stage or None, f"stage {stage}", END_SECONDS)
+
+    def held_by(self, *pids: int) -> list[str]:
+        """Branches that run in the processes of these ids."""
+        branches: list[BranchRecord] = list(self.handle.branches())
+        workers = tuple(f"-{pid}@" for pid in pids)
+        return [
+            branch.spec.id
+            for branch in branches
+            if branch.state is BranchState.RUNNING and any(worker in branch.worker for worker in workers)
+        ]
+
+    def progress(self) -> dict[str, int]:
+        """How far everything is: the length of each branch's transcript (its end counts as well), and of the events."""
+        lengths = {"events": int(self.fleet.redis.xlen(keys.EVENTS(self.handle.id)))}  # type: ignore[arg-type]
+        for branch in self.handle.branches():
+            id_ = branch.spec.id
+            entries = int(self.fleet.redis.llen(keys.TRANSCRIPT(self.handle.id, id_)))  # type: ignore[arg-type]
+            lengths[id_] = entries + (branch.state is BranchState.DONE)
+        return lengths
+
+    def recovers(self, before: dict[str, int], hit: list[str], since: float | None = None) -> None:
+        """Wait until each branch in ``hit`` (or, where none was, the swarm) is further than it was; note the time.
+
+        ``since`` is the fault's time.monotonic(), now where it is not given.
+        """
+        since = time.monotonic() if since is None else since
+        names = hit or ["events"]
+
+        def all_moved() -> bool | None:
+            with contextlib.suppress(redis.RedisError):
+                now = self.progress()
+                return all(now.get(name, 0) > before.get(name, 0) for name in names) or None
+            return None
+
+        until(all_moved, f"progress of {names}", END_SECONDS)
+        self.recoveries.append(time.monotonic() - since)
+
+    def result(self) -> SwarmResult:
+        return self.handle.result(END_SECONDS)
+
+
+@contextlib.contextmanager
+def chaos_fleet() -> Iterator[ChaosFleet]:
+    with contextlib.ExitStack() as stack:
+        fleet = stack.enter_context(running_fleet(start=False, script=script()))
+        wire = Wire(fleet.root / "valkey.sock")
+        stack.callback(wire.close)
+        password = fleet.url.split(":")[2].split("@")[0]
+        fleet.variables |= VARIABLES | {"SWARMQ_REDIS_URL": f"redis://:{password}@127.0.0.1:{wire.port}/0"}
+        client = stack.enter_context(Client(fleet.url, settings=fleet.settings()))
+        behind = stack.enter_context(redis.Redis(unix_socket_path=str(fleet.root / "valkey.sock"), password=password))
+        chaos = ChaosFleet(fleet, wire, client, behind)
+        chaos.heal()
+        yield chaos
+
+
+def new_marker(fleet: ChaosFleet) -> Path:
+    return fleet.stack.root / f"marker-{secrets.token_hex(4)}"
