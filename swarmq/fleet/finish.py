@@ -41,8 +41,7 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
             await runtime.dispatch.deliver(swarm_id, canvas)
         if record.canvases:
             await store.swarms.delivered(swarm_id)
-        if ends_here:
-            await _clean(runtime, record)
+        await _clean(runtime, record)
 
 
 def ordered_results(record: SwarmRecord) -> tuple[SubtaskResult, ...]:
@@ -122,11 +121,11 @@ async def _synthesis(
 
 
 async def _clean(runtime: Runtime, record: SwarmRecord) -> None:
-    """Worktrees of readers go with the swarm; those of failed branches stay for ``keep_failed_hours``."""
+    """Worktrees go with the swarm: those of readers, and of holders that were lost. Failed branches keep theirs."""
     repository = repository_of(runtime, record)
     if repository is None:
         return
     try:
-        await repository.remove_readers()
+        await repository.remove_worktrees(record.worktrees)
     except WorkspaceError as error:
         log.warning("cleaning up left something behind, gc will try again", swarm=record.spec.id, error=str(error))

@@ -191,6 +191,11 @@ class SwarmRecord(Record):
     result: SwarmResult | None = None
     error: str | None = None
 
+    @property
+    def worktrees(self) -> tuple[str, ...]:
+        """Paths of the worktrees that are kept for somebody to look at: those of branches that failed."""
+        return tuple(result.worktree for result in self.results.values() if result.worktree is not None)
+
 
 class SwarmStatus(Record):
     """A short, cheap view for lists and polling."""

@@ -127,13 +127,9 @@ class SwarmRepository:
         """Remove everything of the swarm, or all but some worktrees (paths) and the clone; loses no commit."""
         await self._run(publishing.remove, keep_worktrees)
 
-    async def remove_worktrees(self) -> None:
-        """Remove all worktrees; what was saved or committed stays in the clone."""
-        await self._run(publishing.remove_worktrees)
-
-    async def remove_readers(self) -> None:
-        """Remove the checkouts that readers shared."""
-        await self._run(publishing.remove_readers)
+    async def remove_worktrees(self, keep_worktrees: Collection[str] = ()) -> None:
+        """Remove all worktrees but those to keep (paths), when nothing of the swarm runs; loses no commit."""
+        await self._run(publishing.remove_worktrees, keep_worktrees)
 
     async def keep_result(self, key: str, commit: str) -> None:
         """Keep what a finished commit changed for later swarms on this repository."""

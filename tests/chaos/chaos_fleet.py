@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from swarmq.sync_client import SwarmHandle
 PROCESSES = {"control": "control", "integrate": "integrate", "agents-1": "agents", "agents-2": "agents", "beat": ""}
 LEASE_SECONDS, PATIENCE_SECONDS, VISIBILITY_SECONDS = 3.0, 3.0, 5
 END_SECONDS = 60.0
+ENDED = float("inf")
 MAX_SUBAGENTS = 7
 """Fewer than stage 0 has branches: one waits for a slot."""
 VARIABLES = {
@@ -46,6 +46,7 @@ class ChaosFleet:
     redis: redis.Redis
     variables: dict[str, dict[str, str]] = field(default_factory=dict)
     """What single processes get besides, by name, whenever they are started."""
+    _trapped: set[str] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def start(self, *names: str, **variables: str) -> None:
@@ -92,11 +93,21 @@ class ChaosFleet:
             self.stack.start_valkey()
         for name, process in list(self.stack.processes.items()):
             process.send_signal(signal.SIGCONT)
-            if process.poll() is not None:
-                del self.stack.processes[name]
+            if name not in PROCESSES or name in self._trapped or process.poll() is not None:
+                self.kill(name)
+        self._trapped.clear()
         missing = [name for name in PROCESSES if name not in self.stack.processes]
         self.start(*missing)
         self.ready(*missing)
+
+    def trap(self, name: str, point: str) -> Path:
+        """Start that process again with a trap; returns the file that will say that it has sprung."""
+        marker = self.stack.root / f"marker-{next(self._numbers)}"
+        self._trapped.add(name)
+        self.stop(name)
+        self.start(name, SWARMQ_CRASH_POINT=point, SWARMQ_CRASH_MARKER=str(marker))
+        self.ready(name)
+        return marker
 
     def begin(self, **options: Any) -> ChaosSwarm:
         """Submit the swarm to a repository of its own. From here on its model calls and tool runs are counted."""
@@ -136,44 +147,59 @@ class ChaosSwarm:
     def until_stage(self, stage: int) -> None:
         until(lambda: self.handle.status().stage >= stage or None, f"stage {stage}", END_SECONDS)
 
-    def held_by(self, *pids: int) -> list[str]:
-        """Branches that run in the processes of these ids."""
+    def held_by(self, pids: Collection[int] | None) -> list[str]:
+        """Branches that run in the processes of these ids; None: in any."""
         branches: list[BranchRecord] = list(self.handle.branches())
-        workers = tuple(f"-{pid}@" for pid in pids)
         return [
             branch.spec.id
             for branch in branches
-            if branch.state is BranchState.RUNNING and any(worker in branch.worker for worker in workers)
+            if branch.state is BranchState.RUNNING
+            and (pids is None or any(f"-{pid}@" in branch.worker for pid in pids))
         ]
 
-    def progress(self) -> dict[str, int]:
-        """How far everything is: the length of each branch's transcript (its end counts as well), and of the events."""
-        lengths = {"events": int(self.fleet.redis.xlen(keys.EVENTS(self.handle.id)))}  # type: ignore[arg-type]
-        for branch in self.handle.branches():
-            id_ = branch.spec.id
-            entries = int(self.fleet.redis.llen(keys.TRANSCRIPT(self.handle.id, id_)))  # type: ignore[arg-type]
-            lengths[id_] = entries + (branch.state is BranchState.DONE)
-        return lengths
-
-    def recovers(self, before: dict[str, int], hit: list[str], since: float | None = None) -> None:
-        """Wait until each branch in ``hit`` (or, where none was, the swarm) is further than it was; note the time.
-
-        ``since`` is the fault's time.monotonic(), now where it is not given.
-        """
-        since = time.monotonic() if since is None else since
-        names = hit or ["events"]
-
-        def all_moved() -> bool | None:
-            with contextlib.suppress(redis.RedisError):
-                now = self.progress()
-                return all(now.get(name, 0) > before.get(name, 0) for name in names) or None
-            return None
-
-        until(all_moved, f"progress of {names}", END_SECONDS)
-        self.recoveries.append(time.monotonic() - since)
+    def blow(self, *names: str, pids: Collection[int] | None = None) -> Blow:
+        """A fault that is about to hit these processes; without names: all branches that run now."""
+        own = [self.fleet.pid(name) for name in names]
+        return Blow(self, self.held_by(pids if pids is not None else own or None))
 
     def result(self) -> SwarmResult:
         return self.handle.result(END_SECONDS)
+
+
+class Blow:
+    """From a fault to the next progress of everything that it hit; where it hit no branch, to that of the swarm."""
+
+    def __init__(self, swarm: ChaosSwarm, hit: list[str]) -> None:
+        self._swarm, self._hit = swarm, hit
+        self._since, self._before = 0.0, dict[str, float]()
+
+    def struck(self) -> Blow:
+        """The fault has just happened, or is just over."""
+        self._since, self._before = time.monotonic(), self._progress()
+        return self
+
+    def recovered(self) -> None:
+        """Wait until all is further than it was when the fault had happened, and note the time."""
+        names = self._hit or ["events"]
+
+        def all_moved() -> bool | None:
+            with contextlib.suppress(redis.RedisError):
+                now = self._progress()
+                return all(now.get(name, 0) > self._before.get(name, 0) or now.get(name) == ENDED for name in names) or None
+            return None
+
+        until(all_moved, f"progress of {names}", END_SECONDS)
+        self._swarm.recoveries.append(time.monotonic() - self._since)
+
+    def _progress(self) -> dict[str, float]:
+        """The lengths of the transcripts and of the event stream; beyond all of them for what has ended."""
+        handle, client = self._swarm.handle, self._swarm.fleet.redis
+        ended = handle.status().state.final
+        lengths: dict[str, float] = {"events": ENDED if ended else client.xlen(keys.EVENTS(handle.id))}
+        for branch in handle.branches():
+            key = keys.TRANSCRIPT(handle.id, branch.spec.id)
+            lengths[branch.spec.id] = ENDED if branch.state is BranchState.DONE else client.llen(key)
+        return lengths
 
 
 @contextlib.contextmanager
@@ -189,7 +215,3 @@ def chaos_fleet() -> Iterator[ChaosFleet]:
         chaos = ChaosFleet(fleet, wire, client, behind)
         chaos.heal()
         yield chaos
-
-
-def new_marker(fleet: ChaosFleet) -> Path:
-    return fleet.stack.root / f"marker-{secrets.token_hex(4)}"

@@ -92,7 +92,13 @@ class Wire:
         self._background.loop.call_soon_threadsafe(self._server.close)
         self.release()
         self.cut()
+        self._background.run(self._gone())
         self._background.stop()
+
+    async def _gone(self) -> None:
+        """Until every connection's task has ended: cancelled ones would complain."""
+        while others := [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]:
+            await asyncio.wait(others)
 
     async def _cut(self) -> None:
         for writer in tuple(self._writers):

@@ -114,7 +114,6 @@ async def test_every_call_can_be_repeated(user: Path, base: str, swarm: SwarmRep
     hits = {await swarm.apply_result("key", base) for _ in range(2)}
     assert len(hits) == 1
     for _ in range(2):
-        await swarm.remove_readers()
         await swarm.remove_worktrees()
         await swarm.remove()
     assert git(user, "for-each-ref", "refs/swarmq/") == ""
@@ -170,7 +169,7 @@ async def test_readers_share_a_checkout_until_it_is_written_to(base: str, swarm:
     assert await swarm.open_reader(0, base) == three
     assert (await swarm.open_reader(1, base)).path != three.path
     worktree = await swarm.open_worktree("read-0", 1, base)
-    await swarm.remove_readers()
+    await swarm.remove_worktrees([str(worktree.path)])
     assert worktree.path.is_dir()
     assert not one.path.exists()
     assert not three.path.exists()
