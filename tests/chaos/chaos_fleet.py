@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from celery import Celery
+from celery.result import AsyncResult
 from chaos_swarm import MATCHES, TASK, script
 from fleet_stack import FleetStack, running_fleet, until
 from wire import Wire
 
 from swarmq import Client
+from swarmq.client import AsyncSwarmHandle
+from swarmq.fleet.accept import swarm_id_for
 from swarmq.models.branch import BranchRecord, BranchState
 from swarmq.models.swarm import SwarmResult
 from swarmq.store import keys
@@ -100,25 +104,47 @@ class ChaosFleet:
         self.start(*missing)
         self.ready(*missing)
 
-    def trap(self, name: str, point: str) -> Path:
-        """Start that process again with a trap; returns the file that will say that it has sprung."""
+    def trap(self, point: str, *names: str) -> Path:
+        """Start these processes again, each with a trap; returns the file that will say in which one it has sprung."""
         marker = self.stack.root / f"marker-{next(self._numbers)}"
-        self._trapped.add(name)
-        self.stop(name)
-        self.start(name, SWARMQ_CRASH_POINT=point, SWARMQ_CRASH_MARKER=str(marker))
-        self.ready(name)
+        self._trapped.update(names)
+        self.restart(*names, SWARMQ_CRASH_POINT=point, SWARMQ_CRASH_MARKER=str(marker))
         return marker
+
+    def sprung(self, marker: Path) -> int:
+        """Wait until a process has died in its trap, and start it again without one; the id that it had."""
+        until(lambda: marker.exists() or None, "a process at its crash point")
+        pid = until(lambda: int(marker.read_text() or 0) or None, "the process that was there")
+        name = next(name for name, process in self.stack.processes.items() if process.pid == pid)
+        self.stack.processes[name].wait(END_SECONDS)
+        self.restart(name)
+        self._trapped.discard(name)
+        return pid
 
     def begin(self, **options: Any) -> ChaosSwarm:
         """Submit the swarm to a repository of its own. From here on its model calls and tool runs are counted."""
+        repo, own = self.workplace()
+        handle = self.client.submit(TASK, repo=repo, **(own | options))
+        return ChaosSwarm(self, handle, repo, Path(own["env"]["LEDGER"]))
+
+    def send(self, producer: Celery) -> tuple[ChaosSwarm, AsyncResult]:
+        """The same as a producer's plain message; its swarm may not be recorded yet."""
+        repo, own = self.workplace()
+        sent = producer.send_task(
+            "swarmq.swarm", kwargs={"task": TASK, "repo": str(repo), **own}, queue="swarmq.control"
+        )
+        inner = AsyncSwarmHandle(self.client._inner, swarm_id_for(sent.id))
+        swarm = ChaosSwarm(self, SwarmHandle(self.client._background, inner), repo, Path(own["env"]["LEDGER"]))
+        return swarm, sent
+
+    def workplace(self) -> tuple[Path, dict[str, Any]]:
+        """A new repository, and the options of its swarm; the count of model calls starts again."""
         name = f"chaos-{next(self._numbers)}"
         self.stack.server.requests.clear()
         repo = self.stack.repository(name, {"shared.txt": "".join(f"line {n}\n" for n in range(1, 21))})
         ledger = self.stack.root / "ledgers" / name
         ledger.mkdir(parents=True)
-        options = {"max_subagents": MAX_SUBAGENTS, "env": {"LEDGER": str(ledger)}, "cache": "bypass"} | options
-        handle = self.client.submit(TASK, repo=repo, **options)
-        return ChaosSwarm(self, handle, repo, ledger)
+        return repo, {"max_subagents": MAX_SUBAGENTS, "env": {"LEDGER": str(ledger)}, "cache": "bypass"}
 
 
 @dataclass
@@ -185,7 +211,10 @@ class Blow:
         def all_moved() -> bool | None:
             with contextlib.suppress(redis.RedisError):
                 now = self._progress()
-                return all(now.get(name, 0) > self._before.get(name, 0) or now.get(name) == ENDED for name in names) or None
+                return (
+                    all(now.get(name, 0) > self._before.get(name, 0) or now.get(name) == ENDED for name in names)
+                    or None
+                )
             return None
 
         until(all_moved, f"progress of {names}", END_SECONDS)

@@ -12,7 +12,7 @@ import pytest
 from chaos_fleet import ChaosFleet, chaos_fleet
 from verdict import Verdict, check_quiet
 
-PROPERTY = "chaos"
+FAULT, FIGURES, RUN = "fault", "figures", "run "
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,7 +24,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     runs = metafunc.config.getoption("--runs")
     if runs > 1:
         metafunc.fixturenames.append("run_number")
-        metafunc.parametrize("run_number", range(1, runs + 1))
+        metafunc.parametrize("run_number", range(1, runs + 1), ids=lambda number: f"{RUN}{number}")
 
 
 class Fleets:
@@ -71,15 +71,19 @@ def fleet(fleets: Fleets, request: pytest.FixtureRequest) -> Iterator[ChaosFleet
         fleets.close()
 
 
+@pytest.fixture(autouse=True)
+def _fault(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    """The fault's name: that of the test with its parameters, but for the number of the run."""
+    name = request.node.originalname.removeprefix("test_")
+    callspec = getattr(request.node, "callspec", None)
+    ids = [] if callspec is None else [id_ for id_ in callspec._idlist if not id_.startswith(RUN)]
+    record_property(FAULT, f"{name}: {'-'.join(ids)}" if ids else name)
+
+
 @pytest.fixture
-def passed(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """Keep a verdict's figures under the name of the fault."""
-
-    def keep(verdict: Verdict, fault: str | None = None) -> None:
-        name = fault or request.node.name.removeprefix("test_").split("-run")[0]
-        record_property(PROPERTY, {"fault": name, **asdict(verdict)})
-
-    return keep
+def passed(record_property: Callable[[str, object], None]) -> Callable[[Verdict], None]:
+    """Keep a verdict's figures."""
+    return lambda verdict: record_property(FIGURES, asdict(verdict))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -96,12 +100,9 @@ def pytest_runtest_makereport(
     return report
 
 
-def _fault(report: pytest.TestReport) -> dict[str, Any]:
-    figures = dict(report.user_properties).get(PROPERTY)
-    if isinstance(figures, dict):
-        return figures | {"passed": report.passed}
-    name = report.nodeid.rpartition("::")[2].removeprefix("test_")
-    return {"fault": name, "passed": report.passed}
+def _run(report: pytest.TestReport) -> dict[str, Any]:
+    properties: dict[str, Any] = dict(report.user_properties)
+    return {"fault": properties[FAULT], "passed": report.passed, **properties.get(FIGURES, {})}
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -113,7 +114,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     ]
     rows: dict[str, list[dict[str, Any]]] = {}
     for report in reports:
-        run = _fault(report)
+        run = _run(report)
         rows.setdefault(run["fault"], []).append(run)
     write = terminalreporter.write_line
     write(f"\n{'fault':<44} {'runs':>4} {'failed':>6} {'worst recovery':>14} {'extra calls: mean':>17} {'worst':>5}")

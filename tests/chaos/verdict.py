@@ -53,9 +53,7 @@ def check_result(swarm: ChaosSwarm, result: SwarmResult) -> None:
     """Everything that an undisturbed run brings, and nothing else."""
     assert result.success, result.report
     found = {each.name: (each.kind, each.stage, each.status, each.text, each.steps) for each in result.subtasks}
-    wanted = {
-        part.name: (part.kind, part.stage, SubtaskStatus.SUCCEEDED, part.text, STEPS) for part in PARTS
-    }
+    wanted = {part.name: (part.kind, part.stage, SubtaskStatus.SUCCEEDED, part.text, STEPS) for part in PARTS}
     assert found == wanted
     assert result.commit is not None
     files = git(swarm.repo, "ls-tree", "-r", "--name-only", result.commit).split()
