@@ -116,10 +116,15 @@ class ChaosFleet:
         until(lambda: marker.exists() or None, "a process at its crash point")
         pid = until(lambda: int(marker.read_text() or 0) or None, "the process that was there")
         name = next(name for name, process in self.stack.processes.items() if process.pid == pid)
-        self.stack.processes[name].wait(END_SECONDS)
-        self.restart(name)
+        self.kill(name)
+        self.start(name)
         self._trapped.discard(name)
         return pid
+
+    def drained(self) -> None:
+        """Until every message has been taken from the queues."""
+        queues = ("swarmq.control", "swarmq.integrate", "swarmq.agents")
+        until(lambda: not any(self.redis.llen(queue) for queue in queues) or None, "empty queues")
 
     def begin(self, **options: Any) -> ChaosSwarm:
         """Submit the swarm to a repository of its own. From here on its model calls and tool runs are counted."""
@@ -187,6 +192,11 @@ class ChaosSwarm:
         """A fault that is about to hit these processes; without names: all branches that run now."""
         own = [self.fleet.pid(name) for name in names]
         return Blow(self, self.held_by(pids if pids is not None else own or None))
+
+    def pauses(self) -> list[float]:
+        """The longest time between two events of the swarm: where a message got lost, all may stand still."""
+        times = [event.at for event in self.handle.events()]
+        return [max(later - earlier for earlier, later in itertools.pairwise(times))]
 
     def result(self) -> SwarmResult:
         return self.handle.result(END_SECONDS)

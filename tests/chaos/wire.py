@@ -84,6 +84,10 @@ class Wire:
     def release(self) -> None:
         self._background.loop.call_soon_threadsafe(self._open.set)
 
+    def wait(self, seconds: float) -> None:
+        """Let the fault last: the time itself is what is tested."""
+        self._background.run(asyncio.sleep(seconds))
+
     def heal(self) -> None:
         self.delay_seconds, self.publish = 0.0, _as_it_is
         self.release()
