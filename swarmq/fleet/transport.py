@@ -4,6 +4,11 @@ kombu 5.7 hands unacked messages back when a channel closes, and a task that end
 that it came by. On a channel whose connection is gone both fail over that (``'NoneType' object has no attribute
 'client'``), which Celery takes for an unrecoverable error. There is nothing to talk to at that moment: the messages
 stay in ``unacked`` and come back after the visibility timeout, when the records answer that they are done.
+
+And redis-py heals a subscription in the middle of a read: it connects again, subscribes again, and waits for the next
+broadcast, in the worker's main thread and without a time limit. Where Redis was back before the end of its connection
+was noticed, such a worker took no message any more, until somebody sent a revoke. So that read fails at once, as the
+pop does, and Celery makes all connections new.
 """
 
 from __future__ import annotations
@@ -36,6 +41,12 @@ class QoS(redis.QoS):
 
 class Channel(redis.Channel):
     QoS = QoS
+
+    def _subscribe(self) -> None:
+        super()._subscribe()
+        connection = self.subclient.connection
+        if connection is not None:
+            connection.retry.update_retries(0)  # its own copy: the other connections keep theirs
 
 
 class Transport(redis.Transport):

@@ -1,0 +1,29 @@
+"""What kombu's Redis transport does when its connections break."""
+
+from __future__ import annotations
+
+import pytest
+from kombu import Connection, Consumer, Exchange, Queue
+from valkey_server import Valkey
+
+from swarmq.fleet.app import celery_url, make_app
+from swarmq.fleet.transport import Transport
+from swarmq.settings import load_settings
+
+
+@pytest.mark.timeout(20)
+def test_a_broken_subscription_is_an_error_and_not_a_wait(valkey: Valkey) -> None:
+    """redis-py would subscribe again and wait for the next broadcast, and the worker would take no message."""
+    options = make_app(load_settings(), valkey.url).conf.broker_transport_options
+    with Connection(celery_url(valkey.url), transport=Transport, transport_options=options) as connection:
+        channel = connection.channel()
+        broadcast = Exchange("pidbox", type="fanout")
+        with Consumer(channel, [Queue("reply", broadcast, auto_delete=True)], callbacks=[lambda *_: None]):
+            subscription = channel.subclient
+            subscription.connection = subscription.connection_pool.get_connection()  # as the worker's loop does
+            channel._subscribe()
+            channel._receive()  # what the subscription itself is answered
+            with valkey.server.client(valkey.database) as client:
+                client.client_kill_filter(_type="pubsub")
+            with pytest.raises(connection.connection_errors):
+                channel._receive()
