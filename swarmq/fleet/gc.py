@@ -81,7 +81,8 @@ async def _collect(directory: Path, record: SwarmRecord | None, settings: Settin
         await repository.remove_worktrees(kept)
     named = record.worktrees
     return [
-        f"{path}: " + (f"kept for {options.keep_failed_hours:g} hours" if str(path) in named else "left by a lost worker")
+        f"{path}: "
+        + (f"kept for {options.keep_failed_hours:g} hours" if str(path) in named else "left by a lost worker")
         for path in doomed
     ]
 

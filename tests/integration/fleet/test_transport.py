@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import pytest
 from kombu import Connection, Consumer, Exchange, Queue
+from kombu.transport import TRANSPORT_ALIASES
 from valkey_server import Valkey
 
 from swarmq.fleet.app import celery_url, make_app
-from swarmq.fleet.transport import Transport
+from swarmq.fleet.transport import Channel, use_patient_transport
 from swarmq.settings import load_settings
 
 
 @pytest.mark.timeout(20)
-def test_a_broken_subscription_is_an_error_and_not_a_wait(valkey: Valkey) -> None:
+def test_a_broken_subscription_is_an_error_and_not_a_wait(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     """redis-py would subscribe again and wait for the next broadcast, and the worker would take no message."""
+    monkeypatch.setattr("kombu.transport._transport_cache", {})
+    for name, value in TRANSPORT_ALIASES.items():
+        monkeypatch.setitem(TRANSPORT_ALIASES, name, value)  # as they were, after the test
+    use_patient_transport()
     options = make_app(load_settings(), valkey.url).conf.broker_transport_options
-    with Connection(celery_url(valkey.url), transport=Transport, transport_options=options) as connection:
+    with Connection(celery_url(valkey.url), transport_options=options) as connection:
         channel = connection.channel()
+        assert isinstance(channel, Channel)
         broadcast = Exchange("pidbox", type="fanout")
         with Consumer(channel, [Queue("reply", broadcast, auto_delete=True)], callbacks=[lambda *_: None]):
             subscription = channel.subclient
