@@ -12,7 +12,7 @@ from swarmq.agent.loop import run_agent
 from swarmq.agent.prompts import opening_messages, project_instructions, resume_note
 from swarmq.agent.tools.base import Toolbox, ToolContext
 from swarmq.crash_points import CrashPoint, reached
-from swarmq.errors import EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
+from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.result_cache import cached_outcome, keep_result
@@ -57,10 +57,14 @@ class BranchWork:
         )
 
     async def run(self) -> Outcome:
-        """Work to the end. LeaseLost and StoreError pass: without the record there is nobody to tell."""
+        """Work to the end. LeaseLost and StoreError pass: without the record there is nobody to tell.
+
+        DiskFullError passes as well: the lease runs out, and the next holder goes on when, or where, there is space.
+        That counts as a delivery, so a disk that stays full fails the branch.
+        """
         try:
             return await self._run()
-        except (LeaseLost, StoreError):
+        except (LeaseLost, StoreError, DiskFullError):
             raise
         except (EnvironmentFault, SchemaError, UsageError, ToolError) as error:
             return await self._failed(str(error))

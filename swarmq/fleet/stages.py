@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from swarmq.crash_points import CrashPoint, reached
-from swarmq.errors import EnvironmentFault, StoreError
+from swarmq.errors import DiskFullError, EnvironmentFault, StoreError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.dispatch import branch_task_id
 from swarmq.fleet.runtime import Runtime
@@ -82,7 +82,7 @@ async def start_stage(runtime: Runtime, swarm_id: str, stage: int) -> None:
     )
     try:
         base = await _stage_base(runtime, record)
-    except StoreError:
+    except (StoreError, DiskFullError):  # says nothing of the swarm; reconcile has the stage started again
         raise
     except EnvironmentFault as error:
         await store.swarms.set_error(swarm_id, f"the private clone failed: {error}")

@@ -43,7 +43,7 @@ class Channel(redis.Channel):
     QoS = QoS
 
     def _subscribe(self) -> None:
-        super()._subscribe()
+        super()._subscribe()  # type: ignore[no-untyped-call]
         connection = self.subclient.connection
         if connection is not None:
             connection.retry.update_retries(0)  # its own copy: the other connections keep theirs

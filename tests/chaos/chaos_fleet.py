@@ -170,7 +170,7 @@ class ChaosSwarm:
 
     def steps(self) -> int:
         """Steps that the swarm has recorded so far."""
-        return int(self.fleet.redis.hget(keys.COUNTERS(self.handle.id), "steps") or 0)  # type: ignore[arg-type]
+        return int(self.fleet.redis.hget(keys.COUNTERS(self.handle.id), "steps") or 0)
 
     def until_steps(self, steps: int) -> None:
         until(lambda: self.steps() >= steps or None, f"{steps} steps", END_SECONDS)

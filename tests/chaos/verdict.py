@@ -139,11 +139,11 @@ def check_quiet(fleet: ChaosFleet) -> None:
     """After everything has ended: no message waits, none is unacknowledged, nothing of any swarm is active."""
 
     def left() -> dict[str, int]:
-        sizes = {key: int(fleet.redis.hlen(key)) for key in ("unacked",)}  # type: ignore[arg-type]
-        sizes["unacked_index"] = int(fleet.redis.zcard("unacked_index"))  # type: ignore[arg-type]
+        sizes = {key: int(fleet.redis.hlen(key)) for key in ("unacked",)}
+        sizes["unacked_index"] = int(fleet.redis.zcard("unacked_index"))
         for queue in ("swarmq.control", "swarmq.integrate", "swarmq.agents"):
-            sizes[queue] = int(fleet.redis.llen(queue))  # type: ignore[arg-type]
-        sizes["active"] = int(fleet.redis.scard(keys.ACTIVE()))  # type: ignore[arg-type]
+            sizes[queue] = int(fleet.redis.llen(queue))
+        sizes["active"] = int(fleet.redis.scard(keys.ACTIVE()))
         return {name: size for name, size in sizes.items() if size}
 
     until(lambda: not left() or None, f"quiet queues: {left()}", QUIET_SECONDS)
