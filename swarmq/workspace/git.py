@@ -86,7 +86,8 @@ _VARIABLES = {
     **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(_CONFIGURATION.values())},
 }
 IDENTITY = "swarmq <swarmq@localhost>"
-_DISK_FULL = re.compile("No space left on device|Disk quota exceeded|Out of diskspace")
+_DISK_FULL = re.compile("No space left on device|Disk quota exceeded|Out of diskspace|couldn't write '")
+"""The last is what git says of a ref that could be opened and not be written, without the reason."""
 _HELD_LOCK = re.compile(r"Unable to create '(?P<lock>.+?\.lock)': File exists", re.DOTALL)
 
 
