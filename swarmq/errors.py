@@ -10,6 +10,7 @@
     ├── EnvironmentFault           this machine, Redis, git or a key is not fit for it (exit code 5)
     │   ├── StoreError             Redis does not answer, or refuses
     │   ├── WorkspaceError         git or the file system refuses
+    │   │   └── DiskFullError      no space is left: may pass later, or on another machine
     │   └── SchemaError            a record written by a version that this one does not know
     ├── ModelError                 a model call failed
     │   ├── TransientModelError    may pass later: 429, 5xx, time-out, connection (retried)
@@ -54,6 +55,10 @@ class StoreError(EnvironmentFault):
 
 class WorkspaceError(EnvironmentFault):
     """git or the file system refused."""
+
+
+class DiskFullError(WorkspaceError):
+    """No space, or no quota, is left where the files are. Says nothing of the work: it may go on later or elsewhere."""
 
 
 class SchemaError(EnvironmentFault):

@@ -16,6 +16,7 @@ from swarmq.agent.ports import RATE_LIMITED, Checkpoint, Journal, Recorded, Tool
 from swarmq.agent.room import expected_usage, wait_for_room
 from swarmq.agent.timing import Clock, Deadlines
 from swarmq.agent.tool_calls import run_calls
+from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import ModelError
 from swarmq.models.branch import Exit
 from swarmq.models.events import Event
@@ -189,6 +190,7 @@ class _Loop:
         self.progress.saw(entry)
         if answer is Answer.FINAL:
             self.events.append(self.narrator.output(self.progress.text))
+        reached(CrashPoint.ANSWER_RECORDED)
         await self._write([entry], steps=1, usage=completion.usage)
         return answer
 
@@ -210,11 +212,13 @@ class _Loop:
             replies.append(self.assignment.resume_note)
         seconds = self.deadlines.working_seconds() - started
         more = self.progress.steps < self.options.max_steps_per_subagent
+        reached(CrashPoint.RESULTS_RECORDED)
         await self._record(replies, seconds=seconds, step_follows=more)
         self.deadlines.stepped()
 
     async def _run_tools(self, calls: Sequence[ToolCall]) -> Message:
         """The results in the order of the calls. A worktree that may have changed is saved before they are recorded."""
+        reached(CrashPoint.TOOLS_RUN)
         try:
             async with asyncio.timeout(self._left_seconds()) as limit:
                 results = await run_calls(calls, self.read_only, self._call_tool)
@@ -223,6 +227,7 @@ class _Loop:
                 raise self._timed_out() from None
             raise
         if any(not self.read_only.get(call.name, True) for call in calls):
+            reached(CrashPoint.WORKTREE_SAVED)
             await self.checkpoint()
         return Message(role=Role.TOOL, parts=tuple(results))
 

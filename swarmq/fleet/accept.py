@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import OptionError
 from swarmq.fleet.runtime import Runtime
 from swarmq.models.options import SwarmOptions
@@ -94,6 +95,7 @@ async def accept(runtime: Runtime, submission: Submission | str, canvas: dict[st
         known = await store.swarms.by_task(canvas["task_id"])
         if known is None:  # a second delivery is not checked again: the repository may have changed meanwhile
             spec = await checked_spec(submission, swarm_id_for(canvas["task_id"]), canvas["task_id"])
+            reached(CrashPoint.SWARM_RECORDED)
             known = await store.swarms.create(spec)
         swarm_id = known
     await store.swarms.add_canvas(swarm_id, canvas)
@@ -101,4 +103,5 @@ async def accept(runtime: Runtime, submission: Submission | str, canvas: dict[st
     if record.state.final:  # an idempotency key of a swarm that has ended: its value is there already
         await runtime.dispatch.deliver(swarm_id, canvas)
     else:
+        reached(CrashPoint.PLAN_SENT)
         await runtime.dispatch.plan(swarm_id)

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import structlog
 
 from swarmq.agent.ports import RATE_LIMITED
+from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import LeaseLost, SwarmqError
 from swarmq.fleet.branch_work import BranchWork
 from swarmq.fleet.claims import LeaseEnd, keep_alive
@@ -64,6 +65,7 @@ async def run_branch(
     structlog.contextvars.bind_contextvars(swarm=swarm_id, branch=branch_id)
     stops = Stops()
     status = await _deliver(runtime, swarm_id, branch_id, job, delivery_tag, stops)
+    reached(CrashPoint.BRANCH_ACKED)
     if stops.requested:  # the pool neither stores nor acks: a revoke has done so, a hand-over must not
         raise asyncio.CancelledError
     return {"branch": branch_id, "status": status}
@@ -73,6 +75,7 @@ async def _deliver(
     runtime: Runtime, swarm_id: str, branch_id: str, job: Job | None, delivery_tag: str | None, stops: Stops
 ) -> str:
     settings = runtime.settings
+    reached(CrashPoint.BRANCH_CLAIMED)
     claim = await stops.shielded(
         runtime.store.branches.claim(swarm_id, branch_id, runtime.worker, settings.lease_seconds)
     )
@@ -211,6 +214,7 @@ async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> str:
         branch=spec.id,
         data=data,
     )
+    reached(CrashPoint.OUTCOME_RECORDED)
     try:
         finished = await runtime.store.branches.finish(spec.swarm_id, spec.id, claim.token, outcome, [event])
     except LeaseLost:

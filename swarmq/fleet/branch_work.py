@@ -13,7 +13,8 @@ from swarmq.agent.assignment import Assignment, LoopResult, Parked
 from swarmq.agent.loop import run_agent
 from swarmq.agent.prompts import opening_messages, project_instructions, resume_note, retry_note
 from swarmq.agent.tools.base import Toolbox, ToolContext
-from swarmq.errors import EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
+from swarmq.crash_points import CrashPoint, reached
+from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
 from swarmq.fleet.continuing import Anew, Continuation, continuation
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import model_of
@@ -65,13 +66,15 @@ class BranchWork:
     async def run(self) -> Outcome | None:
         """Work to the end; None where the swarm is paused, and the branch to be given back.
 
-        LeaseLost and StoreError pass: without the record there is nobody to tell.
+        LeaseLost and StoreError pass: without the record there is nobody to tell. DiskFullError passes as well: the
+        lease runs out, and the next holder goes on when, or where, there is space. That counts as a delivery, so a
+        disk that stays full fails the branch.
         """
         try:
             return await self._run()
         except Parked:
             return None
-        except (LeaseLost, StoreError):
+        except (LeaseLost, StoreError, DiskFullError):
             raise
         except (EnvironmentFault, SchemaError, UsageError, ToolError) as error:
             return await self._failed(str(error))
@@ -207,6 +210,7 @@ class BranchWork:
         commit = await repository.checkpoint(worktree, self._checkpoint)
         if commit is not None:
             self._checkpoint = commit
+            reached(CrashPoint.CHECKPOINT_RECORDED)
             await self.runtime.store.transcripts.checkpoint(self.swarm_id, self.branch_id, self.claim.token, commit)
 
     async def _conclude(self, subtask: Subtask, result: LoopResult) -> Outcome:
@@ -268,6 +272,7 @@ class BranchWork:
             return None
         subject = f"{subtask.name}: {subtask.instruction}".split("\n")[0][:SUBJECT_CHARACTERS]
         trailers = {"Swarmq-Swarm": self.swarm_id, "Swarmq-Subtask": subtask.id, "Swarmq-Branch": self.branch_id}
+        reached(CrashPoint.COMMIT_MADE)
         return await repository.commit(worktree, message=subject, trailers=trailers)
 
     def _with_kept_worktree(self, outcome: Outcome) -> Outcome:

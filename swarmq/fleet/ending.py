@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from swarmq.crash_points import CrashPoint, reached
 from swarmq.fleet.dispatch import Dispatcher, branch_task_id
 from swarmq.models.branch import BranchState
 from swarmq.models.swarm import SwarmState
@@ -22,8 +23,11 @@ class Ended(Protocol):
 
 async def move_on(dispatch: Dispatcher, swarm_id: str, stage: int, ended: Ended) -> None:
     """After a branch ended: publish those that waited for its slot; after the stage's last one, finish the stage."""
+    if ended.publish:
+        reached(CrashPoint.SLOTS_SENT)
     await dispatch.branches(swarm_id, ended.publish)
     if ended.advance:
+        reached(CrashPoint.FINISH_STAGE_SENT)
         await dispatch.finish_stage(swarm_id, stage)
 
 
@@ -44,6 +48,7 @@ async def cancel_swarm(store: Store, dispatch: Dispatcher, swarm_id: str, reason
     """Mark the swarm, end what has not started, stop what runs. False where it had ended already."""
     if not await store.swarms.request_cancel(swarm_id, reason):
         return False
+    reached(CrashPoint.CANCEL_SPREAD)
     running = []
     for branch in await store.branches.load_all(swarm_id):
         if branch.state is BranchState.DONE:
@@ -52,6 +57,7 @@ async def cancel_swarm(store: Store, dispatch: Dispatcher, swarm_id: str, reason
         if cancelled.was is BranchState.RUNNING:
             running.append(branch_task_id(swarm_id, branch.spec.id))
         await move_on(dispatch, swarm_id, branch.spec.stage, cancelled)
+    reached(CrashPoint.REVOKE_SENT)
     await dispatch.terminate(running)
     record = await store.swarms.load(swarm_id)
     if record.state in (SwarmState.SUBMITTED, SwarmState.PLANNING):

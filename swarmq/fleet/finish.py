@@ -7,6 +7,7 @@ import time
 import structlog
 
 from swarmq.agent.context import text_tokens
+from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import EnvironmentFault, ModelError, StoreError, UsageError, WorkspaceError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.planning import model_of
@@ -36,11 +37,11 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
         if ends_here:
             record = await _end(runtime, record)
         for canvas in record.canvases:
+            reached(CrashPoint.VALUE_SENT)
             await runtime.dispatch.deliver(swarm_id, canvas)
         if record.canvases:
             await store.swarms.delivered(swarm_id)
-        if ends_here:
-            await _clean(runtime, record)
+        await _clean(runtime, record)
 
 
 async def _end(runtime: Runtime, record: SwarmRecord) -> SwarmRecord:
@@ -48,6 +49,7 @@ async def _end(runtime: Runtime, record: SwarmRecord) -> SwarmRecord:
     swarm_id = record.spec.id
     while not record.state.final:
         result = await _result(runtime, record)
+        reached(CrashPoint.SWARM_ENDED)
         if await runtime.store.swarms.finish(swarm_id, result):
             log.info("swarm ended", swarm=swarm_id, state=result.state.value, error=result.error)
         record = await runtime.store.swarms.load(swarm_id)  # a producer may have joined meanwhile (idempotency key)
@@ -86,6 +88,7 @@ async def _result(runtime: Runtime, record: SwarmRecord) -> SwarmResult:
     repository = repository_of(runtime, record)
     if repository is not None and record.plan is not None:
         try:
+            reached(CrashPoint.RESULT_BRANCH_WRITTEN)
             published = await repository.publish()
             branch, commit = published if published is not None else (None, None)
         except EnvironmentFault as failure:
@@ -133,11 +136,11 @@ async def _synthesis(
 
 
 async def _clean(runtime: Runtime, record: SwarmRecord) -> None:
-    """Worktrees of readers go with the swarm; those of failed branches stay for ``keep_failed_hours``."""
+    """Worktrees go with the swarm: those of readers, and of holders that were lost. Failed branches keep theirs."""
     repository = repository_of(runtime, record)
     if repository is None:
         return
     try:
-        await repository.remove_readers()
+        await repository.remove_worktrees(record.worktrees)
     except WorkspaceError as error:
         log.warning("cleaning up left something behind, gc will try again", swarm=record.spec.id, error=str(error))

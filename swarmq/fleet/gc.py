@@ -72,12 +72,19 @@ async def _collect(directory: Path, record: SwarmRecord | None, settings: Settin
                 await repository.remove()
             await run_blocking(shutil.rmtree, directory, ignore_errors=True)
         return [f"{directory}: ended more than {options.keep_days:g} days ago"]
+    kept = record.worktrees if age < options.keep_failed_hours * HOUR_SECONDS else ()
     worktrees = await run_blocking(_subdirectories, directory / "worktrees")
-    if age < options.keep_failed_hours * HOUR_SECONDS or not worktrees or repository is None:
+    doomed = [path for path in worktrees if str(path) not in kept]
+    if not doomed or repository is None:
         return []
     if not dry_run:
-        await repository.remove_worktrees()
-    return [f"{path}: kept for {options.keep_failed_hours:g} hours" for path in worktrees]
+        await repository.remove_worktrees(kept)
+    named = record.worktrees
+    return [
+        f"{path}: "
+        + (f"kept for {options.keep_failed_hours:g} hours" if str(path) in named else "left by a lost worker")
+        for path in doomed
+    ]
 
 
 def _subdirectories(root: Path) -> list[Path]:

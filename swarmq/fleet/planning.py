@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from swarmq.agent.context import text_tokens
+from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import EnvironmentFault, ModelError, StoreError, UsageError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.runtime import Runtime
@@ -30,6 +31,7 @@ async def plan_swarm(runtime: Runtime, swarm_id: str) -> None:
             try:
                 decomposition = await _unless_cancelled(runtime, record)
                 if decomposition is not None:
+                    reached(CrashPoint.PLAN_RECORDED)
                     await store.swarms.set_plan(swarm_id, decomposition.plan, note=decomposition.note)
             except LimitReached as error:
                 await store.swarms.set_error(swarm_id, f"planning failed: {error}", limit=error.limit)
@@ -41,6 +43,7 @@ async def plan_swarm(runtime: Runtime, swarm_id: str) -> None:
     if record.cancel_reason is not None or record.error is not None:
         await finish(runtime, record)
     else:
+        reached(CrashPoint.START_STAGE_SENT)
         await dispatch.start_stage(swarm_id, 0)
 
 

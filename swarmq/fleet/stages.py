@@ -12,7 +12,8 @@ from pathlib import Path
 
 import structlog
 
-from swarmq.errors import EnvironmentFault, StoreError
+from swarmq.crash_points import CrashPoint, reached
+from swarmq.errors import DiskFullError, EnvironmentFault, StoreError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.dispatch import branch_task_id
 from swarmq.fleet.runtime import Runtime
@@ -83,15 +84,17 @@ async def start_stage(runtime: Runtime, swarm_id: str, stage: int) -> None:
     )
     try:
         base = await _stage_base(runtime, record)
-    except StoreError:
+    except (StoreError, DiskFullError):  # says nothing of the swarm; reconcile has the stage started again
         raise
     except EnvironmentFault as error:
         await store.swarms.set_error(swarm_id, f"the private clone failed: {error}")
         await finish(runtime, record)
         return
     branches = [_first_branch(record, subtask, stage, base) for subtask in ready]
+    reached(CrashPoint.STAGE_RECORDED)
     queued = await store.stages.open(swarm_id, stage, branches, record.spec.options.max_subagents)
     if queued:
+        reached(CrashPoint.CHORD_PUBLISHED)
         await dispatch.stage(swarm_id, stage, queued)
     elif not branches:
         await dispatch.finish_stage(swarm_id, stage)
@@ -136,8 +139,10 @@ async def finish_stage(runtime: Runtime, swarm_id: str, stage: int) -> None:
             await _share(runtime, swarm_id, stage, results)
             ended = [result for result in (record.results | results).values() if result.stage == stage]
             succeeded = sum(result.success for result in ended)
+            reached(CrashPoint.STAGE_CLOSED)
             await store.stages.close(swarm_id, stage, succeeded, len(ended) - succeeded)
             log.info("stage closed", swarm=swarm_id, stage=stage, succeeded=succeeded, failed=len(ended) - succeeded)
+    reached(CrashPoint.NEXT_SENT)
     await _go_on(runtime, swarm_id, stage)
 
 
@@ -196,6 +201,7 @@ async def _merge(
     commit = outcome.commit
     if commit is None or not outcome.success or not record.spec.options.auto_merge or record.error is not None:
         return MergeReport(status="unmerged", commit=commit, files=outcome.files)
+    reached(CrashPoint.MERGE_MADE)
     report = await repository.integrate(commit, message=f"Merge {subtask.name}")
     conflict = report.status == "conflict"
     data = (
@@ -208,6 +214,7 @@ async def _merge(
             "deletions": report.deletions,
         }
     )
+    reached(CrashPoint.MERGE_RECORDED)
     await runtime.store.stages.record_merge(swarm_id, branch.spec.stage, branch_id, report)
     await runtime.store.events.emit(
         swarm_id,

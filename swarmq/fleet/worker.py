@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from swarmq.crash_points import CrashPoint, arm, reached
 from swarmq.errors import UsageError
 from swarmq.logs import configure_logs
 from swarmq.settings import Settings, load_settings
@@ -51,8 +52,9 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     configure_logs(settings)
     configure_blocking(settings.blocking_threads)
     hide_environment()
+    arm(settings.trap())
     from celery.concurrency import get_implementation
-    from celery.signals import worker_ready
+    from celery.signals import before_task_publish, worker_ready
     from celery.utils.nodenames import default_nodename, host_format
 
     from swarmq.fleet.app import QUEUES, require_url
@@ -81,6 +83,8 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
 
     logging.getLogger("celery.backends.redis").addFilter(_is_news)
     worker_ready.connect(ready, weak=False)
+    if settings.crash_point is not None:  # Celery publishes the members of a chord in a loop of its own
+        before_task_publish.connect(_publishing, "swarmq.run_branch", weak=False)
     width = concurrency or max(getattr(settings, f"{queue}_concurrency") for queue in queues)
     # Not worker_main: Celery's command line imports Flower and a shell first, 0.3 s of every start.
     worker = app.Worker(
@@ -95,6 +99,10 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     )
     worker.start()
     sys.exit(worker.exitcode or 0)
+
+
+def _publishing(**_: Any) -> None:
+    reached(CrashPoint.MEMBER_PUBLISHED)
 
 
 def settle_memory() -> None:
@@ -140,6 +148,7 @@ def run_beat() -> None:
     """Run beat in this process. Its ticks are idempotent, so that a second beat, or none for a while, does no harm."""
     settings = load_settings()
     configure_logs(settings)
+    arm(settings.trap())
     from swarmq.fleet.app import require_url
     from swarmq.fleet.build import build_app
     from swarmq.fleet.startup import warn_in_background, warn_of_variables

@@ -42,8 +42,8 @@ def carry_checkpoint(
             continue
         break
     if made is not None:
-        with fence(clone, branch_id, token):
-            move_ref(clone, clone.checkpoint_ref(branch_id), made, None)
+        with fence(clone, branch_id, token) as check:
+            move_ref(clone, clone.checkpoint_ref(branch_id), made, None, check)
     return made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +54,8 @@ def checkpoint(clone: PrivateClone, worktree: Worktree, previous: str | None) ->
         return None
     message = checkpoint_message(worktree.base, worktree.token)
     commit = clone.git.run("commit-tree", tree, "-p", head, "-m", message, variables=identity()).text
-    with fence(clone, worktree.branch_id, worktree.token):
-        move_ref(clone, clone.checkpoint_ref(worktree.branch_id), commit, previous)
+    with fence(clone, worktree.branch_id, worktree.token) as check:
+        move_ref(clone, clone.checkpoint_ref(worktree.branch_id), commit, previous, check)
     clone.saved[commit] = (tree, head)
     return commit
 
@@ -92,9 +92,9 @@ def commit(
         text = with_trailers(message.replace("\0", ""), trailers).encode("utf-8", "surrogateescape")
         variables = identity(author)
         made = clone.git.run("commit-tree", tree, "-p", head, "-F", "-", stdin=text, variables=variables).text
-    with fence(clone, worktree.branch_id, worktree.token):
+    with fence(clone, worktree.branch_id, worktree.token) as check:
         if made != done:
-            move_ref(clone, ref, made, done)
+            move_ref(clone, ref, made, done, check)
     return CommitInfo(made, *numstat(clone.git, worktree.base, made))
 
 
@@ -137,14 +137,16 @@ def _same(clone: PrivateClone, done: str, tree: str, head: str) -> bool:
     return found.tree == tree and (found.parents[:1] == (head,) or found.parents == clone.commit(head).parents)
 
 
-def move_ref(clone: PrivateClone, ref: str, new: str, expected: str | None) -> None:
-    """Move a ref of a branch whose fence is held.
+def move_ref(clone: PrivateClone, ref: str, new: str, expected: str | None, check: Callable[[], None]) -> None:
+    """Move a ref of a branch in whose fence the caller is.
 
     It may stand elsewhere than the record says, if a holder died between moving it and recording that; whoever holds
-    the newest token goes on from the record, so the ref is moved from where it stands.
+    the newest token goes on from the record, so the ref is moved from where it stands. A holder that was paused behind
+    its first check finds here that it is not the newest any more, before it moves what the next one has written.
     """
     if clone.swap(ref, new, expected):
         return
     standing = clone.resolve(ref)
+    check()
     if standing != new and not clone.swap(ref, new, standing):
         raise WorkspaceError(f"{ref} was moved by another process meanwhile")

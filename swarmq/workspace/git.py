@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from swarmq.errors import EnvironmentFault, WorkspaceError
+from swarmq.errors import DiskFullError, EnvironmentFault, WorkspaceError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -86,6 +86,8 @@ _VARIABLES = {
     **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(_CONFIGURATION.values())},
 }
 IDENTITY = "swarmq <swarmq@localhost>"
+_DISK_FULL = re.compile("No space left on device|Disk quota exceeded|Out of diskspace|couldn't write '")
+"""The last is what git says of a ref that could be opened and not be written, without the reason."""
 _HELD_LOCK = re.compile(r"Unable to create '(?P<lock>.+?\.lock)': File exists", re.DOTALL)
 
 
@@ -143,7 +145,8 @@ class GitAt:
             if lock is None and result.status in accept:
                 return result
             if lock is None or time.monotonic() > deadline:
-                raise WorkspaceError(f"git {arguments[0]} failed: {_reason(result)}")
+                kind = DiskFullError if _DISK_FULL.search(result.stderr) else WorkspaceError
+                raise kind(f"git {arguments[0]} failed: {_reason(result)}")
             if self.private:
                 self._break_stale(Path(lock["lock"]))
             time.sleep(pause_seconds * (0.5 + random.random()))

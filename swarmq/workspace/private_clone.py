@@ -3,7 +3,7 @@
     <state>/swarms/<id>/repo.git     ours: checkpoints, finished commits, the integration branch
                        /worktrees/   one directory per agent, each with a git directory of its own
                        /indexes/     the index through which we look at each worktree
-                       /fences/      the newest fencing token of each branch, and locks
+                       /fences/      the fencing tokens of each branch, and locks
 
 ``git worktree`` would make agents share their refs, stash and configuration: ``git stash pop`` of one would take the
 changes of another, ``git checkout -b fix`` would work for one only, and a filter or fsmonitor command written by one

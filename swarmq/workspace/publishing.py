@@ -10,7 +10,7 @@ from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.git import GitAt
 from swarmq.workspace.private_clone import PrivateClone, valid_commit
 from swarmq.workspace.repository import changed_in_checkout, read_repository
-from swarmq.workspace.worktrees import READER_PREFIX, remove_tree, remove_worktree
+from swarmq.workspace.worktrees import remove_tree, remove_worktree
 
 _FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
 
@@ -46,11 +46,8 @@ def remove(clone: PrivateClone, keep_worktrees: Collection[str]) -> None:
     Before the clone goes, commits that only it holds are fetched into the user's repository, below
     ``refs/swarmq/<id>/work/``. If that repository is gone, they have no base any more and go as well.
     """
-    kept = {Path(name).name for name in keep_worktrees}
-    for path in _worktrees(clone):
-        if path.name not in kept:
-            remove_worktree(clone, path)
-    if any(path.name in kept for path in _worktrees(clone)):
+    remove_worktrees(clone, keep_worktrees)
+    if _worktrees(clone):
         return
     if (clone.repo / ".git").exists():
         if clone.git_dir.is_dir():
@@ -59,17 +56,20 @@ def remove(clone: PrivateClone, keep_worktrees: Collection[str]) -> None:
     remove_tree(clone.directory)
 
 
-def remove_worktrees(clone: PrivateClone) -> None:
-    """Remove all worktrees; commits and checkpoints stay in the clone."""
-    for path in _worktrees(clone):
-        remove_worktree(clone, path)
+def remove_worktrees(clone: PrivateClone, keep_worktrees: Collection[str] = ()) -> None:
+    """Remove all worktrees but those to keep (paths or names); commits and checkpoints stay in the clone.
 
-
-def remove_readers(clone: PrivateClone) -> None:
-    """Remove the checkouts of ``read`` branches."""
+    What processes that died have left half made or half removed goes as well: for a swarm of which nothing runs.
+    """
+    kept = {Path(name).name for name in keep_worktrees}
     for path in _worktrees(clone):
-        if path.name.startswith(READER_PREFIX) and "@" in path.name:
+        if path.name not in kept:
             remove_worktree(clone, path)
+    if clone.indexes.is_dir():
+        for index in [path for path in clone.indexes.iterdir() if path.name not in kept]:
+            index.unlink(missing_ok=True)
+    for path in clone.directory.glob(".*"):
+        remove_tree(path)
 
 
 def _worktrees(clone: PrivateClone) -> list[Path]:

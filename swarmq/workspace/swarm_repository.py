@@ -7,11 +7,12 @@ EnvironmentFault when git is missing.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from swarmq.errors import WorkspaceError
+from swarmq.errors import DiskFullError, WorkspaceError
 from swarmq.models.swarm import MergeReport
 from swarmq.workspace import carrying, commits, copying, history, integration, publishing, result_commits, worktrees
 from swarmq.workspace.blocking import run_blocking
@@ -22,6 +23,7 @@ from swarmq.workspace.worktrees import Worktree
 
 __all__ = ["CommitInfo", "SwarmRepository", "Worktree"]
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -43,7 +45,8 @@ class SwarmRepository:
             try:
                 return work(self._clone, *args, **kwargs)
             except OSError as error:  # a full disk, missing rights: for the caller the same as git's refusal
-                raise WorkspaceError(f"{error.filename or self._clone.directory}: {error.strerror}") from error
+                kind = DiskFullError if error.errno in _DISK_FULL else WorkspaceError
+                raise kind(f"{error.filename or self._clone.directory}: {error.strerror}") from error
 
         return await run_blocking(guarded)
 
@@ -137,13 +140,9 @@ class SwarmRepository:
         """Remove everything of the swarm, or all but some worktrees (paths) and the clone; loses no commit."""
         await self._run(publishing.remove, keep_worktrees)
 
-    async def remove_worktrees(self) -> None:
-        """Remove all worktrees; what was saved or committed stays in the clone."""
-        await self._run(publishing.remove_worktrees)
-
-    async def remove_readers(self) -> None:
-        """Remove the checkouts that readers shared."""
-        await self._run(publishing.remove_readers)
+    async def remove_worktrees(self, keep_worktrees: Collection[str] = ()) -> None:
+        """Remove all worktrees but those to keep (paths), when nothing of the swarm runs; loses no commit."""
+        await self._run(publishing.remove_worktrees, keep_worktrees)
 
     async def keep_result(self, key: str, commit: str) -> None:
         """Keep what a finished commit changed for later swarms on this repository."""

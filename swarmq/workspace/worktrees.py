@@ -7,7 +7,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,10 @@ from swarmq.workspace.private_clone import PrivateClone, publish_directory, vali
 from swarmq.workspace.staging import changed_names
 
 READER_PREFIX = "read-"
+READER_PATIENCE_SECONDS = 10.0
+"""Who makes the checkout of a stage's readers may have been stopped in the middle of it."""
 _REMOVAL_ROUNDS = 5
+_LOCK_POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +52,49 @@ def view_of(clone: PrivateClone, worktree: Worktree) -> GitAt:
 
 
 @contextmanager
-def fence(clone: PrivateClone, branch_id: str, token: int) -> Iterator[None]:
-    """Hold the branch's fence: no other holder moves its refs meanwhile. WorkspaceError where a newer token was here.
+def fence(clone: PrivateClone, branch_id: str, token: int) -> Iterator[Callable[[], None]]:
+    """Work as the holder of this token; yields a check to repeat right before what an older one must not do.
 
-    The newest token is noted in the file whose lock is held, so that a holder that was paused and lost its lease
-    cannot write any more from the moment on at which the next one opened its worktree.
+    Raises WorkspaceError, as the check does, where a newer token was here. Each token has a file of its own, which is
+    there from the holder's first call on, and is locked among the calls of that holder alone: an older one that is
+    stopped in the middle, lock in hand, keeps nobody waiting.
     """
-    with locked(clone, valid_branch(branch_id)) as file:
-        newest = int(os.pread(file, 32, 0) or b"0")
+    tokens = clone.fences / valid_branch(branch_id)
+
+    def check() -> None:
+        newest = max(int(name) for name in os.listdir(tokens))
         if newest > token:
             raise WorkspaceError(f"branch {branch_id} was taken over: token {token} is older than {newest}")
-        if newest < token:
-            os.pwrite(file, str(token).encode(), 0)  # never shorter than what was there
-        yield
+
+    with locked(tokens / str(token)):
+        check()
+        yield check
 
 
 @contextmanager
-def locked(clone: PrivateClone, name: str) -> Iterator[int]:
-    """Hold a lock of the swarm across processes; the lock dies with its holder."""
-    clone.fences.mkdir(parents=True, exist_ok=True)
-    file = os.open(clone.fences / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def locked(path: Path, patience_seconds: float | None = None) -> Iterator[None]:
+    """Hold a lock across processes; it dies with its holder. With a patience, go on without it when that is over."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
+        if patience_seconds is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            _lock_for(file, patience_seconds)
+        yield
     finally:
         os.close(file)
+
+
+def _lock_for(file: int, patience_seconds: float) -> None:
+    deadline = time.monotonic() + patience_seconds
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_POLL_SECONDS)
+        else:
+            return
 
 
 def open_worktree(clone: PrivateClone, branch_id: str, token: int, start: str) -> Worktree:
@@ -94,7 +116,8 @@ def open_reader(clone: PrivateClone, stage: int, commit: str) -> Worktree:
         suffix = "" if number == 1 else f".{number}"
         path = clone.worktrees / f"{READER_PREFIX}{stage}@{commit[:12]}{suffix}"
         worktree = Worktree(path, "", commit, 0, commit, commit)
-        with locked(clone, path.name):
+        # Without the lock two would make the same, and the first keeps its: nothing worse.
+        with locked(clone.fences / path.name, READER_PATIENCE_SECONDS):
             if not _ready(clone, worktree):
                 _build(clone, worktree)
                 return worktree

@@ -22,7 +22,7 @@ from git_samples import (
     write,
 )
 
-from swarmq.errors import UsageError, WorkspaceError
+from swarmq.errors import DiskFullError, UsageError, WorkspaceError
 from swarmq.workspace.publishing import fast_forward
 from swarmq.workspace.swarm_repository import SwarmRepository
 
@@ -243,3 +243,22 @@ async def test_a_broken_clone_is_reported_in_one_line(base: str, swarm: SwarmRep
     with pytest.raises(WorkspaceError, match="not a git repository") as caught:
         await swarm.open_worktree("a", 1, base)
     assert "\n" not in str(caught.value)
+
+
+async def test_a_full_disk_is_told_from_other_faults(base: str, swarm: SwarmRepository, tmp_path: Path) -> None:
+    """Two ways to meet it: git says so, or the file system does (/dev/full refuses every write)."""
+    worktree = await swarm.open_worktree("a", 1, base)
+    write(worktree.path, {"a": "1"})
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\necho 'fatal: unable to write loose object file: No space left on device' >&2\nexit 128\n"
+    )
+    program.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        with pytest.raises(DiskFullError, match="No space left"):
+            await swarm.checkpoint(worktree, None)
+    with pytest.raises(DiskFullError, match="No space left"):
+        await swarm._run(lambda clone: Path("/dev/full").write_text(clone.swarm_id))
+    assert await swarm.checkpoint(worktree, None) is not None

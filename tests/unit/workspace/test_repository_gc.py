@@ -67,6 +67,13 @@ async def test_worktrees_to_keep_stay_with_all_they_need(user: Path, base: str, 
     git(user, "gc", "--quiet", "--prune=now")
     assert git(keep.path, "status", "--porcelain") == "?? a"
     assert await swarm.checkpoint(keep, None) is not None
+    directory = clone_of(swarm).parent
+    for half_made in (".making-1", "worktrees/.doomed-2"):
+        (directory / half_made / "deep").mkdir(parents=True)
+    (directory / "indexes" / ".making-3").touch()
+    await swarm.remove_worktrees({str(keep.path)})
+    assert [path.name for name in ("worktrees", "indexes") for path in (directory / name).iterdir()] == ["keep-1"] * 2
+    assert not list(directory.glob(".*"))
     await swarm.remove_worktrees()
     assert not keep.path.exists()
     assert clone_of(swarm).exists()

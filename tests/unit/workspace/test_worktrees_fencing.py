@@ -13,7 +13,9 @@ import pytest
 from git_samples import SWARM, clone_of, file_at, git, head_of, names_at, shell, write
 
 from swarmq.errors import UsageError, WorkspaceError
+from swarmq.workspace.private_clone import PrivateClone
 from swarmq.workspace.swarm_repository import SwarmRepository
+from swarmq.workspace.worktrees import fence
 
 pytest_plugins = ["git_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_configuration")
@@ -114,7 +116,6 @@ async def test_every_call_can_be_repeated(user: Path, base: str, swarm: SwarmRep
     hits = {await swarm.apply_result("key", base) for _ in range(2)}
     assert len(hits) == 1
     for _ in range(2):
-        await swarm.remove_readers()
         await swarm.remove_worktrees()
         await swarm.remove()
     assert git(user, "for-each-ref", "refs/swarmq/") == ""
@@ -170,7 +171,7 @@ async def test_readers_share_a_checkout_until_it_is_written_to(base: str, swarm:
     assert await swarm.open_reader(0, base) == three
     assert (await swarm.open_reader(1, base)).path != three.path
     worktree = await swarm.open_worktree("read-0", 1, base)
-    await swarm.remove_readers()
+    await swarm.remove_worktrees([str(worktree.path)])
     assert worktree.path.is_dir()
     assert not one.path.exists()
     assert not three.path.exists()
@@ -210,3 +211,22 @@ def test_work_killed_at_any_point_ends_the_same(user: Path, tmp_path: Path) -> N
 def test_processes_at_the_same_time(user: Path, tmp_path: Path) -> None:
     assert run_script(user, tmp_path) == 20
     assert file_at(tmp_path / "state" / "swarms" / SWARM / "repo.git", f"swarmq/{SWARM}", "file3-4") == "x"
+
+
+async def test_a_holder_that_is_stopped_in_its_fence_keeps_nobody_waiting(
+    user: Path, base: str, swarm: SwarmRepository, tmp_path: Path
+) -> None:
+    """As SIGSTOP does it: the lock stays held, and what the stopped holder was about to do comes later."""
+    clone = PrivateClone(tmp_path / "state", SWARM, user, base)
+    old = await swarm.open_worktree("a", 1, base)
+    write(old.path, {"by": "old"})
+    with fence(clone, "a", 1) as check:
+        async with asyncio.timeout(10):
+            new = await swarm.open_worktree("a", 2, base)
+            write(new.path, {"by": "new"})
+            saved = await swarm.checkpoint(new, None)
+        with pytest.raises(WorkspaceError, match="token 1 is older than 2"):
+            check()
+    with pytest.raises(WorkspaceError, match="token 1 is older than 2"):
+        await swarm.checkpoint(old, None)
+    assert clone.resolve(clone.checkpoint_ref("a")) == saved

@@ -24,7 +24,7 @@ from swarmq.testing import Script, ScriptedServer
 T = TypeVar("T")
 
 WAIT_SECONDS = 30.0
-SCRIPT = Path(__file__).with_name("script.yaml")
+SCRIPT = Path(__file__).parent / "acceptance" / "script.yaml"
 QUEUES = ("control", "integrate", "agents")
 
 
@@ -80,11 +80,11 @@ class FleetStack:
             heartbeat_seconds=0.5,
         )
 
-    def start(self, name: str, *arguments: str) -> None:
+    def start(self, name: str, *arguments: str, **variables: str) -> None:
         with (self.root / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "swarmq", *arguments],
-                env=self.environment,
+                env=self.environment | variables,
                 cwd=self.root,
                 stdout=log,
                 stderr=log,
@@ -102,14 +102,20 @@ class FleetStack:
         self.valkey.wait(WAIT_SECONDS)
         (self.root / "valkey.sock").unlink()
 
-    def start_worker(self, queue: str) -> None:
-        self.start(queue, "worker", "--queue", queue)
+    def start_worker(self, queue: str, name: str | None = None, **variables: str) -> None:
+        self.start(name or queue, "worker", "--queue", queue, **variables)
+
+    def await_worker(self, name: str) -> None:
+        """Until that process takes messages."""
+        workers, pid = self.root / "run" / "workers", self.processes[name].pid
+        until(lambda: list(workers.glob(f"*-{pid}@*.json")) or None, f"worker {name}")
 
     def start_all(self) -> None:
         for queue in QUEUES:
             self.start_worker(queue)
         self.start("beat", "beat")
-        until(lambda: len(list((self.root / "run" / "workers").glob("*.json"))) >= len(QUEUES) or None, "the workers")
+        for queue in QUEUES:
+            self.await_worker(queue)
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Send the signal to that process alone, and wait for its end; its exit code."""
@@ -156,12 +162,15 @@ def git(path: Path, *arguments: str) -> str:
 
 
 @contextlib.contextmanager
-def running_fleet(start: bool = True, **variables: str) -> Iterator[FleetStack]:
-    """``variables`` are added to the environment of all its processes."""
+def running_fleet(start: bool = True, script: Script | None = None, **variables: str) -> Iterator[FleetStack]:
+    """Valkey, a model server that follows ``script`` (default: that of the acceptance tests), and all processes.
+
+    ``variables`` are added to the environment of the processes.
+    """
     root = Path(tempfile.mkdtemp(prefix="sqa-", dir="/tmp"))
     (root / "home").mkdir()
     background = BackgroundLoop("model-server")
-    server = ScriptedServer(Script.load(SCRIPT))
+    server = ScriptedServer(script or Script.load(SCRIPT))
     password, socket = secrets.token_hex(8), root / "valkey.sock"
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)

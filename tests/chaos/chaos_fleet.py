@@ -1,0 +1,256 @@
+"""The fleet that the faults meet: five processes, their wire to Redis, and one swarm at a time with what it cost."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+from celery import Celery
+from celery.result import AsyncResult
+from chaos_swarm import MATCHES, TASK, script
+from fleet_stack import FleetStack, running_fleet, until
+from wire import Wire
+
+from swarmq import Client
+from swarmq.client import AsyncSwarmHandle
+from swarmq.fleet.accept import swarm_id_for
+from swarmq.models.branch import BranchRecord, BranchState
+from swarmq.models.swarm import SwarmResult
+from swarmq.store import keys
+from swarmq.sync_client import SwarmHandle
+
+PROCESSES = {"control": "control", "integrate": "integrate", "agents-1": "agents", "agents-2": "agents", "beat": ""}
+LEASE_SECONDS, PATIENCE_SECONDS, VISIBILITY_SECONDS = 3.0, 3.0, 5
+END_SECONDS = 60.0
+ENDED = float("inf")
+MAX_SUBAGENTS = 7
+"""Fewer than stage 0 has branches: one waits for a slot."""
+VARIABLES = {
+    "SWARMQ_VISIBILITY_TIMEOUT_SECONDS": str(VISIBILITY_SECONDS),
+    "SWARMQ_REDIS_RETRY_SECONDS": "6",
+    "SWARMQ_SHUTDOWN_SECONDS": "5",
+}
+
+
+@dataclass
+class ChaosFleet:
+    """The processes by name, the client of this process (which is not behind the wire), and Redis behind the scenes."""
+
+    stack: FleetStack
+    wire: Wire
+    client: Client
+    redis: redis.Redis
+    variables: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What single processes get besides, by name, whenever they are started."""
+    _trapped: set[str] = field(default_factory=set)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def start(self, *names: str, **variables: str) -> None:
+        """Start processes without waiting for them."""
+        for name in names:
+            own = self.variables.get(name, {}) | variables
+            if name == "beat":
+                self.stack.start("beat", "beat", **own)
+            else:
+                self.stack.start_worker(PROCESSES[name], name, **own)
+
+    def ready(self, *names: str) -> None:
+        for name in names:
+            if name != "beat":
+                self.stack.await_worker(name)
+
+    def kill(self, *names: str) -> None:
+        """SIGKILL: all of them before the first is waited for."""
+        for name in names:
+            self.stack.processes[name].kill()
+        for name in names:
+            self.stack.kill(name)
+
+    def stop(self, *names: str) -> None:
+        """SIGTERM, and the end of each within the time that a container would get (scaled)."""
+        for name in names:
+            self.stack.processes[name].terminate()
+        for name in names:
+            assert self.stack.kill(name, signal.SIGTERM) in (0, -signal.SIGTERM), self.stack.log(name)[-2000:]
+
+    def restart(self, *names: str, **variables: str) -> None:
+        self.kill(*(name for name in names if name in self.stack.processes))
+        self.start(*names, **variables)
+        self.ready(*names)
+
+    def pid(self, name: str) -> int:
+        return self.stack.processes[name].pid
+
+    def heal(self) -> None:
+        """Whatever a test left: everything runs, nothing is in its way."""
+        self.wire.heal()
+        self.variables.clear()
+        if self.stack.valkey.poll() is not None:
+            self.stack.start_valkey()
+        for name, process in list(self.stack.processes.items()):
+            process.send_signal(signal.SIGCONT)
+            if name not in PROCESSES or name in self._trapped or process.poll() is not None:
+                self.kill(name)
+        self._trapped.clear()
+        missing = [name for name in PROCESSES if name not in self.stack.processes]
+        self.start(*missing)
+        self.ready(*missing)
+
+    def trap(self, point: str, *names: str) -> Path:
+        """Start these processes again, each with a trap; returns the file that will say in which one it has sprung."""
+        marker = self.stack.root / f"marker-{next(self._numbers)}"
+        self._trapped.update(names)
+        self.restart(*names, SWARMQ_CRASH_POINT=point, SWARMQ_CRASH_MARKER=str(marker))
+        return marker
+
+    def sprung(self, marker: Path) -> int:
+        """Wait until a process has died in its trap, and start it again without one; the id that it had."""
+        until(lambda: marker.exists() or None, "a process at its crash point")
+        pid = until(lambda: int(marker.read_text() or 0) or None, "the process that was there")
+        name = next(name for name, process in self.stack.processes.items() if process.pid == pid)
+        self.kill(name)
+        self.start(name)
+        self._trapped.discard(name)
+        return pid
+
+    def drained(self) -> None:
+        """Until every message has been taken from the queues."""
+        queues = ("swarmq.control", "swarmq.integrate", "swarmq.agents")
+        until(lambda: not any(self.redis.llen(queue) for queue in queues) or None, "empty queues")
+
+    def begin(self, **options: Any) -> ChaosSwarm:
+        """Submit the swarm to a repository of its own. From here on its model calls and tool runs are counted."""
+        repo, own = self.workplace()
+        handle = self.client.submit(TASK, repo=repo, **(own | options))
+        return ChaosSwarm(self, handle, repo, Path(own["env"]["LEDGER"]))
+
+    def send(self, producer: Celery) -> tuple[ChaosSwarm, AsyncResult]:
+        """The same as a producer's plain message; its swarm may not be recorded yet."""
+        repo, own = self.workplace()
+        sent = producer.send_task(
+            "swarmq.swarm", kwargs={"task": TASK, "repo": str(repo), **own}, queue="swarmq.control"
+        )
+        inner = AsyncSwarmHandle(self.client._inner, swarm_id_for(sent.id))
+        swarm = ChaosSwarm(self, SwarmHandle(self.client._background, inner), repo, Path(own["env"]["LEDGER"]))
+        return swarm, sent
+
+    def workplace(self) -> tuple[Path, dict[str, Any]]:
+        """A new repository, and the options of its swarm; the count of model calls starts again."""
+        name = f"chaos-{next(self._numbers)}"
+        self.stack.server.requests.clear()
+        repo = self.stack.repository(name, {"shared.txt": "".join(f"line {n}\n" for n in range(1, 21))})
+        ledger = self.stack.root / "ledgers" / name
+        ledger.mkdir(parents=True)
+        return repo, {"max_subagents": MAX_SUBAGENTS, "env": {"LEDGER": str(ledger)}, "cache": "bypass"}
+
+
+@dataclass
+class ChaosSwarm:
+    """One swarm under way, and what it took to get to its end."""
+
+    fleet: ChaosFleet
+    handle: SwarmHandle
+    repo: Path
+    ledger: Path
+    recoveries: list[float] = field(default_factory=list)
+    """Seconds from each fault to the next progress of all that it hit."""
+
+    def calls(self) -> Counter[str]:
+        """Model calls so far by branch (and ``plan``). A request that the script does not know counts as ``None``."""
+        requests = list(self.fleet.stack.server.requests)
+        return Counter(MATCHES.get(request.match or "", "unknown") for request in requests)
+
+    def steps(self) -> int:
+        """Steps that the swarm has recorded so far."""
+        return int(self.fleet.redis.hget(keys.COUNTERS(self.handle.id), "steps") or 0)
+
+    def until_steps(self, steps: int) -> None:
+        until(lambda: self.steps() >= steps or None, f"{steps} steps", END_SECONDS)
+
+    def until_stage(self, stage: int) -> None:
+        until(lambda: self.handle.status().stage >= stage or None, f"stage {stage}", END_SECONDS)
+
+    def held_by(self, pids: Collection[int] | None) -> list[str]:
+        """Branches that run in the processes of these ids; None: in any."""
+        branches: list[BranchRecord] = list(self.handle.branches())
+        return [
+            branch.spec.id
+            for branch in branches
+            if branch.state is BranchState.RUNNING
+            and (pids is None or any(f"-{pid}@" in branch.worker for pid in pids))
+        ]
+
+    def blow(self, *names: str, pids: Collection[int] | None = None) -> Blow:
+        """A fault that is about to hit these processes; without names: all branches that run now."""
+        own = [self.fleet.pid(name) for name in names]
+        return Blow(self, self.held_by(pids if pids is not None else own or None))
+
+    def pauses(self) -> list[float]:
+        """The longest time between two events of the swarm: where a message got lost, all may stand still."""
+        times = [event.at for event in self.handle.events()]
+        return [max(later - earlier for earlier, later in itertools.pairwise(times))]
+
+    def result(self) -> SwarmResult:
+        return self.handle.result(END_SECONDS)
+
+
+class Blow:
+    """From a fault to the next progress of everything that it hit; where it hit no branch, to that of the swarm."""
+
+    def __init__(self, swarm: ChaosSwarm, hit: list[str]) -> None:
+        self._swarm, self._hit = swarm, hit
+        self._since, self._before = 0.0, dict[str, float]()
+
+    def struck(self) -> Blow:
+        """The fault has just happened, or is just over."""
+        self._since, self._before = time.monotonic(), self._progress()
+        return self
+
+    def recovered(self) -> None:
+        """Wait until all is further than it was when the fault had happened, and note the time."""
+        names = self._hit or ["events"]
+
+        def all_moved() -> bool | None:
+            with contextlib.suppress(redis.RedisError):
+                now = self._progress()
+                return (
+                    all(now.get(name, 0) > self._before.get(name, 0) or now.get(name) == ENDED for name in names)
+                    or None
+                )
+            return None
+
+        until(all_moved, f"progress of {names}", END_SECONDS)
+        self._swarm.recoveries.append(time.monotonic() - self._since)
+
+    def _progress(self) -> dict[str, float]:
+        """The lengths of the transcripts and of the event stream; beyond all of them for what has ended."""
+        handle, client = self._swarm.handle, self._swarm.fleet.redis
+        ended = handle.status().state.final
+        lengths: dict[str, float] = {"events": ENDED if ended else client.xlen(keys.EVENTS(handle.id))}
+        for branch in handle.branches():
+            key = keys.TRANSCRIPT(handle.id, branch.spec.id)
+            lengths[branch.spec.id] = ENDED if branch.state is BranchState.DONE else client.llen(key)
+        return lengths
+
+
+@contextlib.contextmanager
+def chaos_fleet() -> Iterator[ChaosFleet]:
+    with contextlib.ExitStack() as stack:
+        fleet = stack.enter_context(running_fleet(start=False, script=script()))
+        wire = Wire(fleet.root / "valkey.sock")
+        stack.callback(wire.close)
+        password = fleet.url.split(":")[2].split("@")[0]
+        fleet.variables |= VARIABLES | {"SWARMQ_REDIS_URL": f"redis://:{password}@127.0.0.1:{wire.port}/0"}
+        client = stack.enter_context(Client(fleet.url, settings=fleet.settings()))
+        behind = stack.enter_context(redis.Redis(unix_socket_path=str(fleet.root / "valkey.sock"), password=password))
+        chaos = ChaosFleet(fleet, wire, client, behind)
+        chaos.heal()
+        yield chaos

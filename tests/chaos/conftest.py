@@ -1,0 +1,130 @@
+"""``--runs N`` repeats each fault, ``--matrix FILE`` keeps the figures; both end in a table of faults."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chaos_fleet import ChaosFleet, chaos_fleet
+from verdict import Verdict, check_quiet
+
+FAULT, FIGURES, RUN = "fault", "figures", "run "
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--runs", type=int, default=1, help="How often each fault is injected.")
+    parser.addoption("--matrix", type=Path, default=None, help="File to which each run's figures are appended.")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    runs = metafunc.config.getoption("--runs")
+    if runs > 1:
+        metafunc.fixturenames.append("run_number")
+        metafunc.parametrize("run_number", range(1, runs + 1), ids=lambda number: f"{RUN}{number}")
+
+
+class Fleets:
+    """One fleet for many faults; a failure gets the next one a new fleet, so that it is its own."""
+
+    def __init__(self) -> None:
+        self._entered: Any = None
+        self._fleet: ChaosFleet | None = None
+
+    def get(self) -> ChaosFleet:
+        if self._fleet is None:
+            self._entered = chaos_fleet()
+            self._fleet = self._entered.__enter__()
+        self._fleet.heal()
+        return self._fleet
+
+    def close(self) -> None:
+        if self._fleet is not None:
+            self._fleet.heal()
+            self._fleet = None
+            self._entered.__exit__(None, None, None)
+
+    def end(self) -> None:
+        """Close, where everything has to be quiet."""
+        try:
+            if self._fleet is not None:
+                self._fleet.heal()
+                check_quiet(self._fleet)
+        finally:
+            self.close()
+
+
+@pytest.fixture(scope="module")
+def fleets() -> Iterator[Fleets]:
+    kept = Fleets()
+    yield kept
+    kept.end()
+
+
+@pytest.fixture
+def fleet(fleets: Fleets, request: pytest.FixtureRequest) -> Iterator[ChaosFleet]:
+    yield fleets.get()
+    if getattr(request.node, "failed", False):
+        fleets.close()
+
+
+@pytest.fixture(autouse=True)
+def _fault(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    """The fault's name: that of the test with its parameters, but for the number of the run."""
+    name = request.node.originalname.removeprefix("test_")
+    callspec = getattr(request.node, "callspec", None)
+    ids = [] if callspec is None else [id_ for id_ in callspec._idlist if not id_.startswith(RUN)]
+    record_property(FAULT, f"{name}: {'-'.join(ids)}" if ids else name)
+
+
+@pytest.fixture
+def passed(record_property: Callable[[str, object], None]) -> Callable[[Verdict], None]:
+    """Keep a verdict's figures."""
+    return lambda verdict: record_property(FIGURES, asdict(verdict))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what the processes said."""
+    report = yield
+    fleet = getattr(item, "funcargs", {}).get("fleet")
+    if report.when == "call" and report.failed and isinstance(fleet, ChaosFleet):
+        item.failed = True  # type: ignore[attr-defined]
+        for path in sorted(fleet.stack.root.glob("*.log")):
+            report.sections.append((f"log of {path.stem}", path.read_text(errors="replace")[-4000:]))
+    return report
+
+
+def _run(report: pytest.TestReport) -> dict[str, Any]:
+    properties: dict[str, Any] = dict(report.user_properties)
+    return {"fault": properties[FAULT], "passed": report.passed, **properties.get(FIGURES, {})}
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    reports = [
+        report
+        for kind in ("passed", "failed")
+        for report in terminalreporter.stats.get(kind, [])
+        if report.when == "call"
+    ]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for report in reports:
+        run = _run(report)
+        rows.setdefault(run["fault"], []).append(run)
+    write = terminalreporter.write_line
+    write(f"\n{'fault':<44} {'runs':>4} {'failed':>6} {'worst recovery':>14} {'extra calls: mean':>17} {'worst':>5}")
+    for fault, runs in rows.items():
+        extra = [run["extra_calls"] for run in runs if "extra_calls" in run] or [0]
+        worst = max((run.get("recovery_seconds", 0.0) for run in runs), default=0.0)
+        failed = sum(not run["passed"] for run in runs)
+        mean = sum(extra) / len(extra)
+        write(f"{fault:<44} {len(runs):>4} {failed:>6} {worst:>12.1f} s {mean:>17.1f} {max(extra):>5}")
+    matrix = config.getoption("--matrix")
+    if matrix is not None:
+        with matrix.open("a") as file:
+            file.writelines(json.dumps(run) + "\n" for runs in rows.values() for run in runs)
