@@ -29,7 +29,7 @@ def test_a_broken_subscription_is_an_error_and_not_a_wait(valkey: Valkey, monkey
             subscription = channel.subclient
             subscription.connection = subscription.connection_pool.get_connection()  # as the worker's loop does
             channel._subscribe()  # type: ignore[no-untyped-call]
-            channel._receive()  # what the subscription itself is answered  # type: ignore[no-untyped-call]
+            channel._receive()  # type: ignore[no-untyped-call]  # what the subscription itself is answered
             with valkey.server.client(valkey.database) as client:
                 client.client_kill_filter(_type="pubsub")
             with pytest.raises(connection.connection_errors):
