@@ -137,10 +137,14 @@ def _sentinel_options(address: Address) -> dict[str, Any]:
 
 
 def beat_schedule(settings: Settings) -> dict[str, Any]:
-    """Ticks are idempotent and expire before the next one: two beats, or none for an hour, do no harm."""
+    """Ticks are idempotent, and done once in half an interval: two beats, or none for an hour, do no harm.
+
+    They do not expire: ``expires`` is a moment by the sender's clock, and a control worker whose clock is ahead of
+    beat's would discard every one of them.
+    """
 
     def every(task: str, seconds: float) -> dict[str, Any]:
-        return {"task": task, "schedule": seconds, "options": {"expires": seconds, "queue": CONTROL}}
+        return {"task": task, "schedule": seconds, "options": {"queue": CONTROL}}
 
     return {
         "reconcile": every("swarmq.reconcile", settings.reconcile_seconds),

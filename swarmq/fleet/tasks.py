@@ -23,6 +23,7 @@ from swarmq.fleet.run import run
 from swarmq.fleet.runtime import Runtime, Runtimes
 from swarmq.fleet.stages import finish_stage, start_stage
 from swarmq.models.swarm import SwarmState
+from swarmq.store import keys
 
 T = TypeVar("T")
 REQUEST = "swarmq.fleet.pool:AgentRequest"
@@ -107,15 +108,28 @@ def _register_upkeep(own: Any, perform: Any) -> None:
 
     @own("swarmq.reconcile", ignore_result=True)
     def tick(self: Any) -> None:
-        perform(self, reconcile)
+        perform(self, lambda runtime: _once(runtime, "reconcile", runtime.settings.reconcile_seconds, reconcile))
 
     @own("swarmq.gc", ignore_result=True)
     def sweep(self: Any) -> None:
-        perform(self, lambda runtime: collect_garbage(runtime.store, runtime.settings))
+        perform(self, lambda runtime: _once(runtime, "gc", runtime.settings.gc_seconds, _sweep))
 
     @own("swarmq.revoked", ignore_result=True)
     def revoked(self: Any, task_ids: list[str]) -> None:
         perform(self, lambda runtime: cancel_revoked(runtime, task_ids))
+
+
+async def _once(
+    runtime: Runtime, name: str, interval_seconds: float, work: Callable[[Runtime], Awaitable[object]]
+) -> None:
+    """Do a tick's work, but for ticks of a second beat, and those that piled up while no worker was there."""
+    half_ms = max(1, round(interval_seconds * 500))
+    if await runtime.store.gate.call("SET", keys.TICK(name), "1", "NX", "PX", half_ms) is not None:
+        await work(runtime)
+
+
+async def _sweep(runtime: Runtime) -> None:
+    await collect_garbage(runtime.store, runtime.settings)
 
 
 async def value_of(runtime: Runtime, swarm_id: str) -> dict[str, Any]:

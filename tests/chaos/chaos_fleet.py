@@ -7,7 +7,7 @@ import itertools
 import signal
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -254,3 +254,29 @@ def chaos_fleet() -> Iterator[ChaosFleet]:
         chaos = ChaosFleet(fleet, wire, client, behind)
         chaos.heal()
         yield chaos
+
+
+class Fleets:
+    """One fleet for many faults; a failure gets the next one a new fleet, so that it is its own."""
+
+    def __init__(self) -> None:
+        self._entered: Any = None
+        self._fleet: ChaosFleet | None = None
+
+    def get(self) -> ChaosFleet:
+        if self._fleet is None:
+            self._entered = chaos_fleet()
+            self._fleet = self._entered.__enter__()
+        self._fleet.heal()
+        return self._fleet
+
+    def close(self) -> None:
+        if self._fleet is not None:
+            self._fleet.heal()
+            self._fleet = None
+            self._entered.__exit__(None, None, None)
+
+    def quiet(self, check: Callable[[ChaosFleet], None]) -> None:
+        if self._fleet is not None:
+            self._fleet.heal()
+            check(self._fleet)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos_fleet import ChaosFleet, chaos_fleet
+from chaos_fleet import ChaosFleet, Fleets
 from verdict import Verdict, check_quiet
 
 FAULT, FIGURES, RUN = "fault", "figures", "run "
@@ -27,41 +27,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("run_number", range(1, runs + 1), ids=lambda number: f"{RUN}{number}")
 
 
-class Fleets:
-    """One fleet for many faults; a failure gets the next one a new fleet, so that it is its own."""
-
-    def __init__(self) -> None:
-        self._entered: Any = None
-        self._fleet: ChaosFleet | None = None
-
-    def get(self) -> ChaosFleet:
-        if self._fleet is None:
-            self._entered = chaos_fleet()
-            self._fleet = self._entered.__enter__()
-        self._fleet.heal()
-        return self._fleet
-
-    def close(self) -> None:
-        if self._fleet is not None:
-            self._fleet.heal()
-            self._fleet = None
-            self._entered.__exit__(None, None, None)
-
-    def end(self) -> None:
-        """Close, where everything has to be quiet."""
-        try:
-            if self._fleet is not None:
-                self._fleet.heal()
-                check_quiet(self._fleet)
-        finally:
-            self.close()
-
-
 @pytest.fixture(scope="module")
 def fleets() -> Iterator[Fleets]:
     kept = Fleets()
     yield kept
-    kept.end()
+    try:
+        kept.quiet(check_quiet)
+    finally:
+        kept.close()
 
 
 @pytest.fixture
