@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import kombu as untyped_kombu
 import pytest
-from kombu import Connection, Consumer, Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 from valkey_server import Valkey
 
 from swarmq.fleet.app import celery_url, make_app
 from swarmq.fleet.transport import Channel, use_patient_transport
 from swarmq.settings import load_settings
+
+kombu: Any = untyped_kombu
 
 
 @pytest.mark.timeout(20)
@@ -20,11 +24,11 @@ def test_a_broken_subscription_is_an_error_and_not_a_wait(valkey: Valkey, monkey
         monkeypatch.setitem(TRANSPORT_ALIASES, name, value)  # as they were, after the test
     use_patient_transport()
     options = make_app(load_settings(), valkey.url).conf.broker_transport_options
-    with Connection(celery_url(valkey.url), transport_options=options) as connection:
+    with kombu.Connection(celery_url(valkey.url), transport_options=options) as connection:
         channel = connection.channel()
-        assert isinstance(channel, Channel)
-        broadcast = Exchange("pidbox", type="fanout")
-        with Consumer(channel, [Queue("reply", broadcast, auto_delete=True)], callbacks=[lambda *_: None]):
+        assert isinstance(channel, Channel) is True
+        broadcast = kombu.Exchange("pidbox", type="fanout")
+        with kombu.Consumer(channel, [kombu.Queue("reply", broadcast, auto_delete=True)], callbacks=[lambda *_: None]):
             subscription = channel.subclient
             subscription.connection = subscription.connection_pool.get_connection()  # as the worker's loop does
             channel._subscribe()
