@@ -84,9 +84,12 @@ def test_connections_silent(fleet: ChaosFleet, passed: Passed) -> None:
 
 
 def test_connections_slow(fleet: ChaosFleet, passed: Passed) -> None:
-    fleet.wire.delay_seconds = DELAY_SECONDS
+    """From the first steps to the end of stage 0: some twenty times as slow as a socket, and nothing is given up."""
     swarm = fleet.begin()
-    swarm.until_steps(1)
-    blow = swarm.blow().struck()
-    blow.recovered()
+    in_stage(0, 20)(swarm)
+    blow = swarm.blow()
+    fleet.wire.delay_seconds = DELAY_SECONDS
+    blow.struck().recovered()
+    swarm.until_stage(1)
+    fleet.wire.heal()
     passed(check(swarm, swarm.result(), faults=1))
