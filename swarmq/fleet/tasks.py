@@ -124,7 +124,7 @@ async def _once(
 ) -> None:
     """Do a tick's work, but for ticks of a second beat, and those that piled up while no worker was there."""
     half_ms = max(1, round(interval_seconds * 500))
-    if await runtime.store.gate.call("SET", keys.TICK(name), "1", "NX", "PX", half_ms) is not None:
+    if await runtime.store.gate.call("SET", keys.TICK_DONE(name), "1", "NX", "PX", half_ms) is not None:
         await work(runtime)
 
 
