@@ -7,7 +7,6 @@ copies of this task send no more than one.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -84,7 +83,7 @@ class _Swarm:
         record, dispatch = self.record, self.dispatch
         match record.state:
             case SwarmState.SUBMITTED | SwarmState.PLANNING:
-                if self._paused or record.spec.created_at + self.patience_seconds > time.time():
+                if self._paused or record.recorded_at + self.patience_seconds > self.now:
                     return 0
                 return await self._job("plan", lambda: dispatch.plan(self.id))
             case SwarmState.RUNNING:

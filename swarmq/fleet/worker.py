@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,8 @@ GC_THRESHOLDS = (20_000, 20, 50)
 SWITCH_SECONDS = 0.0005
 """Celery's own threads take messages and ack them in many short turns; with the default of 5 ms each of these turns
 waits that long behind a busy event loop (benchmarks/agents.py shows it in the wall time)."""
+GOODBYE_SECONDS = 5.0
+"""What Celery gets for its goodbye besides the time that the branches have; together less than Kubernetes' 30 s."""
 PR_SET_DUMPABLE = 4
 """From linux/prctl.h: a process that is not dumpable keeps its /proc/PID/environ from others of its user."""
 
@@ -54,7 +57,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     hide_environment()
     arm(settings.trap())
     from celery.concurrency import get_implementation
-    from celery.signals import before_task_publish, worker_ready
+    from celery.signals import before_task_publish, worker_ready, worker_shutting_down
     from celery.utils.nodenames import default_nodename, host_format
 
     from swarmq.fleet.app import QUEUES, require_url
@@ -82,7 +85,12 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
         start_presence(app, settings, sender, list(queues), started_at)
 
     logging.getLogger("celery.backends.redis").addFilter(_is_news)
+
+    def leaving(**_: Any) -> None:
+        end_within(settings.shutdown_seconds + GOODBYE_SECONDS)
+
     worker_ready.connect(ready, weak=False)
+    worker_shutting_down.connect(leaving, weak=False)
     if settings.crash_point is not None:  # Celery publishes the members of a chord in a loop of its own
         before_task_publish.connect(_publishing, "swarmq.run_branch", weak=False)
     width = concurrency or max(getattr(settings, f"{queue}_concurrency") for queue in queues)
@@ -103,6 +111,17 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
 
 def _publishing(**_: Any) -> None:
     reached(CrashPoint.MEMBER_PUBLISHED)
+
+
+def end_within(seconds: float) -> None:
+    """End this process by then, come what may.
+
+    Where Redis is frozen, Celery's events and acknowledgements wait for it one after the other, for minutes. By now the
+    branches' processes are ended, and what could be recorded is; the rest is taken over as from a worker that died.
+    """
+    timer = threading.Timer(seconds, os._exit, (os.EX_TEMPFAIL,))
+    timer.daemon = True
+    timer.start()
 
 
 def settle_memory() -> None:

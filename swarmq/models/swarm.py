@@ -191,6 +191,7 @@ class SwarmRecord(Record):
     cancel_reason: str | None = None
     paused_at: float = Field(0.0, description="Since when no new step starts; 0: it is not paused.")
     canvases: tuple[dict[str, Any], ...] = ()
+    recorded_at: float = Field(0.0, description="By the clock of Redis, as the times below; the producer's is in spec.")
     started_at: float = 0.0
     finished_at: float = 0.0
     results: dict[str, SubtaskResult] = Field(default_factory=dict)

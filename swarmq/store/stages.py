@@ -85,7 +85,7 @@ class Stages:
         )
 
     async def record_merge(self, swarm_id: str, stage: int, branch_id: str, report: MergeReport) -> None:
-        """Keep what merging did, so that a crash resumes behind it. NotFoundError."""
+        """Keep what merging did, so that a crash resumes behind it; the first report stays. NotFoundError."""
         await self._gate.script("stage_merge", (keys.SWARM(swarm_id),), (stage, branch_id, dump(report)))
 
     async def close(self, swarm_id: str, stage: int, succeeded: int, failed: int) -> bool:

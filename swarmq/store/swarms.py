@@ -228,6 +228,7 @@ def _record(
         cancel_reason=None if cancel_reason is None else cancel_reason.decode(),
         paused_at=float(fields.get("paused_at", 0)),
         canvases=tuple(orjson.loads(canvas) for canvas in canvases),
+        recorded_at=float(fields.get("recorded_at", 0)),
         started_at=float(fields.get("started_at", 0)),
         finished_at=float(fields.get("finished_at", 0)),
         results={id_: load(SubtaskResult, raw, f"{what}, result of {id_}") for id_, raw in results.items()},

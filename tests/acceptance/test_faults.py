@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -109,6 +110,23 @@ def test_redis_may_go_and_come_back(fleet: FleetStack, client: Client) -> None:
     assert result.success, result.report
     assert git(repo, "show", f"{result.branch}:steps.txt").split() == [str(n) for n in range(1, 10)]
     assert fleet.requests("Count ten steps") <= MODEL_CALLS + 1
+
+
+def test_a_worker_told_to_stop_ends_though_redis_is_frozen() -> None:
+    with running_fleet(SWARMQ_SHUTDOWN_SECONDS="1", SWARMQ_REDIS_RETRY_SECONDS="6") as fleet:
+        with Client(fleet.url, settings=fleet.settings()) as client:
+            in_slow_step(client, client.submit(COUNTING, repo=fleet.repository("frozen")).id)
+        fleet.valkey.send_signal(signal.SIGSTOP)
+        started = time.monotonic()
+        try:
+            for process in fleet.processes.values():
+                process.terminate()
+            codes = {name: process.wait(30) for name, process in fleet.processes.items()}
+        finally:
+            fleet.valkey.send_signal(signal.SIGCONT)
+        fleet.processes.clear()
+        assert codes == {"beat": 0, **dict.fromkeys(("control", "integrate", "agents"), os.EX_TEMPFAIL)}
+        assert time.monotonic() - started < 20
 
 
 def sleepers(swarm_id: str) -> set[int]:

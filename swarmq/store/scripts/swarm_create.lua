@@ -12,7 +12,7 @@ if ARGV[3] ~= '' then
 end
 if is_there(ID) then return ID end
 redis.call('HSET', SWARM, 'v', VERSION, 'state', 'submitted', 'stage', '-1', 'task_id', ARGV[2],
-  'idempotency_key', ARGV[3], unpack(ARGV, 6))
+  'idempotency_key', ARGV[3], 'recorded_at', stamp(NOW), unpack(ARGV, 6))
 if ARGV[4] ~= '' then redis.call('HSET', BASE .. 'canvases', ARGV[4], ARGV[5]) end
 redis.call('ZADD', KEYS[2], stamp(NOW), ID)
 redis.call('SADD', KEYS[3], ID)

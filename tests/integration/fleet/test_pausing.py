@@ -91,6 +91,7 @@ def says_next(runtime: Runtime, *turns: Turn) -> None:
 async def submitted(store: Store) -> None:
     spec = SwarmSpec(id=SWARM, task="look", options=SwarmOptions(), plan=PLAN, created_at=time.time() - 60)
     await store.swarms.create(spec)
+    await store.gate.call("HINCRBYFLOAT", keys.SWARM(SWARM), "recorded_at", -60)  # as if that was a minute ago
 
 
 async def resumed(runtime: Runtime) -> list[tuple[Any, ...]]:

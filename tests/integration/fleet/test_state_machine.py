@@ -33,6 +33,7 @@ from swarmq.models.swarm import SwarmSpec, SwarmState
 from swarmq.orchestrator.decompose import Decomposition
 from swarmq.providers.registry import Models
 from swarmq.settings import load_settings
+from swarmq.store import keys
 from swarmq.store.store import Store
 
 SWARM = "swarm00001"
@@ -79,10 +80,11 @@ async def submitted(store: Store, swarm_id: str = SWARM, plan: Plan | None = REA
         task="look",
         options=SwarmOptions(**options),
         plan=plan,
-        created_at=time.time() - 60,
+        created_at=time.time() + 3600,  # the producer's clock counts for nothing
         celery_task_id=f"task-{swarm_id}",
     )
     await store.swarms.create(spec)
+    await store.gate.call("HINCRBYFLOAT", keys.SWARM(swarm_id), "recorded_at", -60)  # as if that was a minute ago
 
 
 async def in_stage_0(runtime: Runtime) -> None:

@@ -61,6 +61,7 @@ async def test_merges_are_kept_and_a_stage_is_closed_once(store: Store) -> None:
     await opened(store, "a")
     report = MergeReport(status="conflict", files=("x.py",), conflicts=("x.py",), diffs={"x.py": ("-1", "+1")})
     await store.stages.record_merge(SWARM, 0, "a", report)
+    await store.stages.record_merge(SWARM, 0, "a", MergeReport(status="merged"))  # of a holder that woke up late
     assert await store.stages.close(SWARM, 0, 2, 1)
     assert not await store.stages.close(SWARM, 0, 2, 1)  # another call, not the same one repeated
     stage = await store.stages.load(SWARM, 0)
