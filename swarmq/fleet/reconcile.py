@@ -141,6 +141,7 @@ class _Swarm:
         send = [branch.spec.id for branch in stuck.send if standstill(branch) in due]
         for branch_id in send:
             log.warning("branch stands still, sending its message again", swarm=self.id, branch=branch_id)
+            await self.store.budgets.lapse(self.id, branch_id)
         await self.dispatch.branches(self.id, send)
         stop = [branch.spec.id for branch in stuck.stop if standstill(branch) in due]
         await self.dispatch.terminate([branch_task_id(self.id, branch_id) for branch_id in stop])

@@ -19,6 +19,7 @@ from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import finish_stage, start_stage
 from swarmq.models.branch import BranchState
+from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SwarmSpec, SwarmState
@@ -26,6 +27,7 @@ from swarmq.providers.prices import FREE, Price
 from swarmq.settings import load_settings
 from swarmq.store import keys
 from swarmq.store.store import Store
+from swarmq.store.transcripts import Reservation
 
 SWARM = "swarm00001"
 PLAN = Plan(
@@ -241,3 +243,15 @@ async def test_a_lost_branch_of_a_paused_swarm_waits_and_of_a_cancelled_one_ends
     await runtime.store.swarms.request_cancel(SWARM, "enough")
     assert await run_after(lambda: reconcile(runtime)) == 1
     assert await run(runtime, "reader") == "cancelled"
+
+
+async def test_reconcile_gives_back_what_a_lost_branch_reserved(runtime: Runtime) -> None:
+    await in_stage_0(runtime)
+    lost = await runtime.store.branches.claim(SWARM, "reader", "lost", 0.001)
+    nothing: dict[str, Any] = {"steps": 0, "tool_calls": 0, "usage": Usage()}
+    await runtime.store.transcripts.record(
+        SWARM, "reader", lost.token, 0, (), (), **nothing, reserve=Reservation(tokens=50)
+    )
+    assert (await runtime.store.swarms.counters(SWARM))["reserved_tokens"] == 50
+    assert await run_after(lambda: reconcile(runtime)) == 1
+    assert (await runtime.store.swarms.counters(SWARM))["reserved_tokens"] == 0

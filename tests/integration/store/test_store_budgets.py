@@ -83,6 +83,20 @@ async def test_what_a_lost_holder_reserved_is_not_reserved_twice(store: Store) -
     assert (await write(store, "b", other, reserve=Reservation(60))).hold is None
 
 
+async def test_what_a_lost_holder_reserved_keeps_nobody_waiting_who_has_its_place_at_the_worker(store: Store) -> None:
+    await opened(store, "a", "b", max_tokens=100, max_total_steps=1)
+    lost, other = await claimed(store, "a", lease_seconds=0.001), await claimed(store, "b")
+    await write(store, "a", lost, reserve=Reservation(60))
+    await lease_over(store, "a")
+    assert not await store.budgets.lapse(SWARM, "b")
+    assert await store.budgets.lapse(SWARM, "a")
+    assert (await write(store, "b", other, reserve=Reservation(60))) == Recorded(None, None, None)
+    assert not await store.budgets.lapse(SWARM, "b")
+    await write(store, "a", lost, used=Usage(input_tokens=60))  # it was only paused: what it used counts
+    counters = await store.swarms.counters(SWARM)
+    assert (counters["reserved_tokens"], counters["reserved_steps"], counters["steps"]) == (60, 2, 1)
+
+
 async def test_a_branch_that_is_handed_over_reserves_nothing_meanwhile(store: Store) -> None:
     await opened(store, "a", max_tokens=100)
     token = await claimed(store, "a")
