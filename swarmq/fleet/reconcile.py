@@ -92,7 +92,9 @@ class _Swarm:
         # Finishing, or ended with producers that are still to be told.
         if record.state.final and record.finished_at + self.patience_seconds > self.now:
             return 0
-        calls_model = record.spec.options.synthesize and not record.state.final
+        calls_model = record.spec.options.synthesize and not record.state.final and record.cancel_reason is None
+        if calls_model and self._paused:
+            return 0
         return await self._job("finish_swarm", lambda: dispatch.finish_swarm(self.id, calls_model=calls_model))
 
     @property

@@ -26,5 +26,5 @@ class Budgets:
         await self._gate.script("budget_settle", (keys.SWARM(swarm_id),), (job, new_call_id(), *flat))
 
     async def lapse(self, swarm_id: str, branch_id: str) -> bool:
-        """Give back what a branch has reserved whose lease has run out: nobody may claim it while others wait for it."""
+        """Give back what a branch has reserved whose lease has run out; False where somebody holds it."""
         return bool(await self._gate.script("budget_lapse", (keys.SWARM(swarm_id),), (branch_id,)))
