@@ -69,6 +69,19 @@ async def test_a_cost_nobody_knows_is_not_reported_as_none(store: Store) -> None
     assert (await store.swarms.status(SWARM)).cost_usd is None
 
 
+async def test_a_branch_that_was_cancelled_between_two_holders_tells_what_it_cost(store: Store) -> None:
+    await opened(store, "a", "b")
+    a, b = await claimed(store, "a"), await claimed(store, "b")
+    await write(store, "a", a, used=Usage(input_tokens=10), nano_usd=NANO_PER_USD // 4)
+    await write(store, "b", b, used=Usage(input_tokens=10), nano_usd=None)
+    for branch_id, token, cost_usd in (("a", a, 0.25), ("b", b, None)):
+        await store.branches.release(SWARM, branch_id, token)
+        await store.branches.cancel(SWARM, branch_id, "enough")
+        outcome = (await store.branches.load(SWARM, branch_id)).outcome
+        assert outcome is not None
+        assert outcome.cost_usd == cost_usd
+
+
 async def test_what_a_lost_holder_reserved_is_not_reserved_twice(store: Store) -> None:
     await opened(store, "a", "b", max_tokens=100)
     lost = await claimed(store, "a", lease_seconds=0.001)
