@@ -78,6 +78,7 @@ class AsyncSwarmHandle:
         at its end. NotFoundError for a branch that does not exist.
         """
         store, dispatch = self._client.store, self._client.dispatch
+        reason = reason or "no reason given"  # an empty one means in the records that nothing is to be cancelled
         if branch is not None:
             return await cancel_branch(store, dispatch, self.id, branch, reason)
         return await cancel_swarm(store, dispatch, self.id, reason)

@@ -59,7 +59,25 @@ async def cancel_swarm(store: Store, dispatch: Dispatcher, swarm_id: str, reason
         await move_on(dispatch, swarm_id, branch.spec.stage, cancelled)
     reached(CrashPoint.REVOKE_SENT)
     await dispatch.terminate(running)
-    record = await store.swarms.load(swarm_id)
-    if record.state in (SwarmState.SUBMITTED, SwarmState.PLANNING):
-        await dispatch.plan(swarm_id)  # finds the mark and finishes the swarm
+    await send_next(store, dispatch, swarm_id)  # finds the mark and finishes the swarm
     return True
+
+
+async def send_next(store: Store, dispatch: Dispatcher, swarm_id: str) -> None:
+    """The message that moves a swarm on which stands between two stages, before the first or after the last.
+
+    A pause may have swallowed it; where nothing did, it finds everything done.
+    """
+    record = await store.swarms.load(swarm_id)
+    match record.state:
+        case SwarmState.SUBMITTED | SwarmState.PLANNING:
+            await dispatch.plan(swarm_id)
+        case SwarmState.FINISHING:
+            calls_model = record.spec.options.synthesize and record.cancel_reason is None
+            await dispatch.finish_swarm(swarm_id, calls_model=calls_model)
+        case SwarmState.RUNNING:
+            stage = await store.stages.load(swarm_id, record.stage)
+            if stage is None:
+                await dispatch.start_stage(swarm_id, max(record.stage, 0))
+            elif stage.state == "finished":
+                await dispatch.finish_stage(swarm_id, record.stage)  # closed already: it only goes on

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swarmq.fleet.dispatch import Dispatcher
-from swarmq.models.swarm import SwarmState
+from swarmq.fleet.ending import send_next
 from swarmq.store.store import Store
 
 
@@ -23,16 +23,5 @@ async def resume_swarm(store: Store, dispatch: Dispatcher, swarm_id: str) -> boo
     if resumed.was_paused:
         await store.audit.append(swarm_id, "user", "resume", {})
     await dispatch.branches(swarm_id, resumed.publish)
-    record = await store.swarms.load(swarm_id)
-    match record.state:
-        case SwarmState.SUBMITTED | SwarmState.PLANNING:
-            await dispatch.plan(swarm_id)
-        case SwarmState.FINISHING:
-            await dispatch.finish_swarm(swarm_id, calls_model=record.spec.options.synthesize)
-        case SwarmState.RUNNING:
-            stage = await store.stages.load(swarm_id, record.stage)
-            if stage is None:
-                await dispatch.start_stage(swarm_id, max(record.stage, 0))
-            elif stage.state == "finished":
-                await dispatch.finish_stage(swarm_id, record.stage)  # closed already: it only goes on
+    await send_next(store, dispatch, swarm_id)
     return True

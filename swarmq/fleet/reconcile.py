@@ -91,7 +91,9 @@ class _Swarm:
         # Finishing, or ended with producers that are still to be told.
         if record.state.final and record.finished_at + self.patience_seconds > self.now:
             return 0
-        calls_model = record.spec.options.synthesize and not record.state.final
+        calls_model = record.spec.options.synthesize and not record.state.final and record.cancel_reason is None
+        if calls_model and self._paused:
+            return 0
         return await self._job("finish_swarm", lambda: dispatch.finish_swarm(self.id, calls_model=calls_model))
 
     @property
@@ -140,6 +142,7 @@ class _Swarm:
         send = [branch.spec.id for branch in stuck.send if standstill(branch) in due]
         for branch_id in send:
             log.warning("branch stands still, sending its message again", swarm=self.id, branch=branch_id)
+            await self.store.budgets.lapse(self.id, branch_id)
         await self.dispatch.branches(self.id, send)
         stop = [branch.spec.id for branch in stuck.stop if standstill(branch) in due]
         await self.dispatch.terminate([branch_task_id(self.id, branch_id) for branch_id in stop])

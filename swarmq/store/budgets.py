@@ -24,3 +24,7 @@ class Budgets:
         deltas = {**usage.model_dump(), "cost_nano_usd": nano_usd or 0, "unpriced_calls": int(nano_usd is None)}
         flat = [word for name, delta in deltas.items() if delta for word in (name, delta)]
         await self._gate.script("budget_settle", (keys.SWARM(swarm_id),), (job, new_call_id(), *flat))
+
+    async def lapse(self, swarm_id: str, branch_id: str) -> bool:
+        """Give back what a branch has reserved whose lease has run out; False where somebody holds it."""
+        return bool(await self._gate.script("budget_lapse", (keys.SWARM(swarm_id),), (branch_id,)))

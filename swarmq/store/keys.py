@@ -67,9 +67,7 @@ ACTIVE = Key(
 TASK = Key("swarmq:task:%s", "string", "fleet", KEPT, "swarm_create, swarm_canvas: Celery task id -> swarm")
 IDEMPOTENCY = Key("swarmq:idempotency:%s", "string", "fleet", KEPT, "swarm_create: idempotency key -> swarm")
 FLEET_EVENTS = Key("swarmq:events", "stream", "fleet", "for good, at most about 10,000", "swarm_create, swarm_finish")
-TICK_DONE = Key(
-    "swarmq:tick-done:%s", "string", "fleet", "half an interval", "upkeep: that a tick of beat has been done"
-)
+TICK_DONE = Key("swarmq:tick-done:%s", "string", "fleet", "half an interval", "upkeep: that beat's tick has been done")
 WORKER = Key("swarmq:worker:%s", "string", "fleet", "three heartbeats", "workers: what a worker says of itself")
 WORKERS = Key("swarmq:workers", "set", "fleet", "gone workers leave when they are met", "workers: their names")
 TICK = Key("swarmq:tick", "string", "fleet", "for good", "reconcile: when it last looked at all swarms")

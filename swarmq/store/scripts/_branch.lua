@@ -83,13 +83,14 @@ end
 -- Ends a branch that nobody holds as cancelled. The token grows, so that a holder who was only paused is refused.
 local function end_cancelled(swarm, branch, reason, caller)
   local f = redis.call('HMGET', branch.key, 'steps', 'tool_calls', 'input_tokens', 'output_tokens', 'cached_tokens',
-    'cache_write_tokens', 'checkpoint')
+    'cache_write_tokens', 'checkpoint', 'cost_nano_usd', 'unpriced_calls')
   local function number(i) return tonumber(f[i] or 0) end
   local started = tonumber(branch.started_at)
   local outcome = {
     exit = 'cancelled', error = reason, steps = number(1), tool_calls = number(2),
     usage = {input_tokens = number(3), output_tokens = number(4), cached_tokens = number(5), cache_write_tokens = number(6)},
     duration_seconds = started > 0 and NOW - started or 0, checkpoint = f[7] or nil,
+    cost_usd = number(9) == 0 and number(8) / 1e9 or nil,
   }
   redis.call('HSETNX', branch.key, 'cancel_reason', reason)
   emit(swarm, branch_event('branch.finished', branch.id, branch.subtask, {exit = 'cancelled', steps = number(1), error = reason}))

@@ -2,13 +2,14 @@
 -- Let a paused swarm go on. Time-outs of branches count recorded work only, so a pause costs them nothing.
 -- KEYS: swarm
 -- ARGV: call id
+-- Repeating it does not end a pause that began meanwhile.
 -- Returns '1' where it was paused, '0' where not, '' where it has ended; then the queued branches, to be published.
 local swarm = load_swarm()
 if swarm.err then return swarm end
 if swarm.final then return {''} end
 local f = redis.call('HMGET', SWARM, 'paused_at', 'resumed_by')
 local answer = {(f[1] or f[2] == ARGV[1]) and '1' or '0'}
-if f[1] then
+if f[1] and f[2] ~= ARGV[1] then
   redis.call('HDEL', SWARM, 'paused_at')
   redis.call('HSET', SWARM, 'resumed_by', ARGV[1])
   swarm.paused = nil

@@ -12,6 +12,7 @@ import pytest
 from agent_fakes import FakeModel, Turn, call, says
 
 from swarmq.fleet.branch import run_branch
+from swarmq.fleet.ending import cancel_swarm
 from swarmq.fleet.finish import finish_swarm
 from swarmq.fleet.pausing import pause_swarm, resume_swarm
 from swarmq.fleet.planning import plan_swarm
@@ -19,6 +20,7 @@ from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import finish_stage, start_stage
 from swarmq.models.branch import BranchState
+from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SwarmSpec, SwarmState
@@ -26,6 +28,7 @@ from swarmq.providers.prices import FREE, Price
 from swarmq.settings import load_settings
 from swarmq.store import keys
 from swarmq.store.store import Store
+from swarmq.store.transcripts import Reservation
 
 SWARM = "swarm00001"
 PLAN = Plan(
@@ -88,8 +91,8 @@ def says_next(runtime: Runtime, *turns: Turn) -> None:
     runtime.models.model.turns += turns
 
 
-async def submitted(store: Store) -> None:
-    spec = SwarmSpec(id=SWARM, task="look", options=SwarmOptions(), plan=PLAN, created_at=time.time() - 60)
+async def submitted(store: Store, **options: Any) -> None:
+    spec = SwarmSpec(id=SWARM, task="look", options=SwarmOptions(**options), plan=PLAN, created_at=time.time() - 60)
     await store.swarms.create(spec)
     await store.gate.call("HINCRBYFLOAT", keys.SWARM(SWARM), "recorded_at", -60)  # as if that was a minute ago
 
@@ -149,8 +152,8 @@ async def test_a_swarm_can_be_paused_in_every_phase_and_goes_on_from_there(runti
     assert decided.count(("user", "pause")) == 5
 
 
-async def in_stage_0(runtime: Runtime) -> None:
-    await submitted(runtime.store)
+async def in_stage_0(runtime: Runtime, **options: Any) -> None:
+    await submitted(runtime.store, **options)
     await plan_swarm(runtime, SWARM)
     await start_stage(runtime, SWARM, 0)
     sent(runtime)
@@ -242,3 +245,55 @@ async def test_a_lost_branch_of_a_paused_swarm_waits_and_of_a_cancelled_one_ends
     await runtime.store.swarms.request_cancel(SWARM, "enough")
     assert await run_after(lambda: reconcile(runtime)) == 1
     assert await run(runtime, "reader") == "cancelled"
+
+
+async def test_reconcile_gives_back_what_a_lost_branch_reserved(runtime: Runtime) -> None:
+    await in_stage_0(runtime)
+    lost = await runtime.store.branches.claim(SWARM, "reader", "lost", 0.001)
+    nothing: dict[str, Any] = {"steps": 0, "tool_calls": 0, "usage": Usage()}
+    await runtime.store.transcripts.record(
+        SWARM, "reader", lost.token, 0, (), (), **nothing, reserve=Reservation(tokens=50)
+    )
+    assert (await runtime.store.swarms.counters(SWARM))["reserved_tokens"] == 50
+    assert await run_after(lambda: reconcile(runtime)) == 1
+    assert (await runtime.store.swarms.counters(SWARM))["reserved_tokens"] == 0
+
+
+async def between_the_stages(runtime: Runtime, **options: Any) -> None:
+    """Stage 0 is closed, the swarm is paused, and the message of what comes next is gone."""
+    await in_stage_0(runtime, **options)
+    says_next(runtime, says("It is there."))
+    assert await run(runtime, "reader") == "completed"
+    await finish_stage(runtime, SWARM, 0)
+    await pause_swarm(runtime.store, SWARM, "lunch")
+    await start_stage(runtime, SWARM, 1)
+    sent(runtime)
+
+
+async def test_a_swarm_that_is_cancelled_in_a_pause_between_its_stages_ends_at_once(runtime: Runtime) -> None:
+    await between_the_stages(runtime)
+    assert await cancel_swarm(runtime.store, runtime.dispatch, SWARM, "enough")
+    assert sent(runtime) == [("finish_stage", SWARM, 0)]
+    await finish_stage(runtime, SWARM, 0)
+    assert sent(runtime) == [("finish_swarm", SWARM)]
+    await finish_swarm(runtime, SWARM)
+    assert (await runtime.store.swarms.load(SWARM)).state is SwarmState.CANCELLED
+
+
+async def test_a_swarm_that_is_paused_before_its_synthesis_is_left_alone_until_it_is_cancelled(
+    runtime: Runtime,
+) -> None:
+    await between_the_stages(runtime, synthesize=True)
+    await resumed(runtime)
+    await start_stage(runtime, SWARM, 1)
+    says_next(runtime, says("It is still there."))
+    assert await run(runtime, "later") == "completed"
+    await finish_stage(runtime, SWARM, 1)
+    await pause_swarm(runtime.store, SWARM, "lunch")
+    await finish_swarm(runtime, SWARM)
+    sent(runtime)
+    assert [await reconcile(runtime) for _ in range(3)] == [0, 0, 0]
+    assert await cancel_swarm(runtime.store, runtime.dispatch, SWARM, "enough")
+    assert sent(runtime) == [("finish_swarm", SWARM)]
+    await finish_swarm(runtime, SWARM)
+    assert (await runtime.store.swarms.load(SWARM)).state is SwarmState.CANCELLED

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from kombu.exceptions import OperationalError
 
+from swarmq.client import AsyncSwarmHandle
 from swarmq.errors import LeaseLost, StoreError
 from swarmq.fleet import dispatch as dispatch_module
 from swarmq.fleet import finish as finish_module
@@ -25,7 +26,7 @@ from swarmq.fleet.planning import plan_swarm
 from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import finish, finish_stage, start_stage
-from swarmq.models.branch import Exit, Outcome
+from swarmq.models.branch import Exit, Observation, Outcome
 from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Plan, Subtask
@@ -242,6 +243,14 @@ async def test_a_cancel_while_the_result_is_made_up_counts(runtime: Runtime, mon
     assert "Cancelled: enough" in record.result.report
     assert record.result.subtasks[0].success, "what was done stays"
     assert not await cancel_swarm(runtime.store, runtime.dispatch, SWARM, "again")
+
+
+async def test_a_cancel_without_a_reason_reaches_the_holder_of_a_branch(runtime: Runtime) -> None:
+    await in_stage_0(runtime)
+    assert await AsyncSwarmHandle(runtime, SWARM).cancel("")  # type: ignore[arg-type]
+    seen = Observation(at=1.0, steps=0, tokens=0, doing="model call")
+    renewal = await runtime.store.branches.renew(SWARM, "reader", 1, 60, seen)
+    assert renewal.cancel_reason
 
 
 async def test_a_producer_is_told_once_and_again_only_after_a_death_in_between(runtime: Runtime) -> None:

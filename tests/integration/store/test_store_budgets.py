@@ -69,6 +69,19 @@ async def test_a_cost_nobody_knows_is_not_reported_as_none(store: Store) -> None
     assert (await store.swarms.status(SWARM)).cost_usd is None
 
 
+async def test_a_branch_that_was_cancelled_between_two_holders_tells_what_it_cost(store: Store) -> None:
+    await opened(store, "a", "b")
+    a, b = await claimed(store, "a"), await claimed(store, "b")
+    await write(store, "a", a, used=Usage(input_tokens=10), nano_usd=NANO_PER_USD // 4)
+    await write(store, "b", b, used=Usage(input_tokens=10), nano_usd=None)
+    for branch_id, token, cost_usd in (("a", a, 0.25), ("b", b, None)):
+        await store.branches.release(SWARM, branch_id, token)
+        await store.branches.cancel(SWARM, branch_id, "enough")
+        outcome = (await store.branches.load(SWARM, branch_id)).outcome
+        assert outcome is not None
+        assert outcome.cost_usd == cost_usd
+
+
 async def test_what_a_lost_holder_reserved_is_not_reserved_twice(store: Store) -> None:
     await opened(store, "a", "b", max_tokens=100)
     lost = await claimed(store, "a", lease_seconds=0.001)
@@ -81,6 +94,20 @@ async def test_what_a_lost_holder_reserved_is_not_reserved_twice(store: Store) -
     await store.branches.finish(SWARM, "a", token, DONE)
     assert await reserved_tokens(store) == 0
     assert (await write(store, "b", other, reserve=Reservation(60))).hold is None
+
+
+async def test_what_a_lost_holder_reserved_keeps_nobody_waiting_who_has_its_place_at_the_worker(store: Store) -> None:
+    await opened(store, "a", "b", max_tokens=100, max_total_steps=1)
+    lost, other = await claimed(store, "a", lease_seconds=0.001), await claimed(store, "b")
+    await write(store, "a", lost, reserve=Reservation(60))
+    await lease_over(store, "a")
+    assert not await store.budgets.lapse(SWARM, "b")
+    assert await store.budgets.lapse(SWARM, "a")
+    assert (await write(store, "b", other, reserve=Reservation(60))) == Recorded(None, None, None)
+    assert not await store.budgets.lapse(SWARM, "b")
+    await write(store, "a", lost, used=Usage(input_tokens=60))  # it was only paused: what it used counts
+    counters = await store.swarms.counters(SWARM)
+    assert (counters["reserved_tokens"], counters["reserved_steps"], counters["steps"]) == (60, 2, 1)
 
 
 async def test_a_branch_that_is_handed_over_reserves_nothing_meanwhile(store: Store) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from store_samples import DONE, SWARM, branch_spec, opened, plan, swarm_result, swarm_spec, until
+from store_samples import DONE, SWARM, branch_spec, event, opened, plan, swarm_result, swarm_spec, until
 from test_store_budgets import claimed, write
 
 from swarmq.errors import NotFoundError
@@ -11,6 +11,7 @@ from swarmq.models.branch import BranchState
 from swarmq.models.events import EventType
 from swarmq.models.swarm import SwarmState
 from swarmq.store import keys
+from swarmq.store.events import encode
 from swarmq.store.store import Store
 from swarmq.store.transcripts import Reservation
 
@@ -70,6 +71,39 @@ async def test_a_paused_swarm_can_be_cancelled(store: Store) -> None:
     assert (await store.branches.claim(SWARM, "b", "w", 60)).status == "cancelled"
     assert (await write(store, "a", a, reserve=Reservation(5))).cancel_reason == "enough"
     assert not await store.control.pause(SWARM, "again")
+
+
+async def test_a_branch_that_is_to_be_cancelled_does_not_wait_for_the_end_of_a_pause(store: Store) -> None:
+    await opened(store, "a", "b", "c")
+    a, b = await claimed(store, "a"), await claimed(store, "b")
+    await store.control.pause(SWARM, "lunch")
+    await store.branches.cancel(SWARM, "a", "enough of this one")  # its holder has just found the pause
+    assert await store.branches.release(SWARM, "a", a)
+    assert (await store.branches.claim(SWARM, "a", "w", 60)).status == "cancelled"
+    await store.swarms.request_cancel(SWARM, "enough of all")
+    assert await store.branches.release(SWARM, "b", b)
+    assert (await store.branches.claim(SWARM, "b", "w", 60)).status == "cancelled"
+
+
+async def test_an_ended_swarm_is_not_paused(store: Store) -> None:
+    await opened(store, "a")
+    await store.control.pause(SWARM, "lunch")
+    await store.swarms.request_cancel(SWARM, "enough")
+    assert await store.swarms.finish(SWARM, swarm_result(SwarmState.CANCELLED))
+    assert not (await store.swarms.status(SWARM)).paused
+    assert (await store.swarms.load(SWARM)).paused_at == 0
+
+
+async def test_a_repeated_command_does_not_undo_what_came_in_between(store: Store) -> None:
+    await opened(store, "a")
+    names, told = (keys.SWARM(SWARM),), encode(event(EventType.SWARM_PAUSED))
+    await store.gate.script("swarm_pause", names, (told, "first"))
+    await store.gate.script("swarm_resume", names, ("second",))
+    assert await store.gate.script("swarm_pause", names, (told, "first"))
+    assert not (await store.swarms.status(SWARM)).paused
+    await store.gate.script("swarm_pause", names, (told, "third"))
+    assert (await store.gate.script("swarm_resume", names, ("second",)))[0] == b"1"
+    assert (await store.swarms.status(SWARM)).paused
 
 
 async def waits(store: Store, swarm_id: str, branch_id: str) -> None:
