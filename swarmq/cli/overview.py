@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from swarmq.cli.render import ago, count, duration, one_line, usd
 from swarmq.models.branch import BranchRecord, BranchState
-from swarmq.models.swarm import MergeReport, SubtaskStatus, SwarmRecord
+from swarmq.models.swarm import MergeReport, SubtaskStatus, SwarmRecord, SwarmStatus
 
 if TYPE_CHECKING:
     from swarmq.models.messages import Usage
@@ -116,10 +116,16 @@ def _total(usage: Usage) -> int:
     return usage.input_tokens + usage.output_tokens
 
 
+def state_text(swarm: SwarmRecord | SwarmStatus) -> str:
+    """The state; "paused" where that is what it is waiting for."""
+    paused = swarm.paused if isinstance(swarm, SwarmStatus) else bool(swarm.paused_at)
+    return "paused" if paused and not swarm.state.final else swarm.state.value
+
+
 def swarm_pairs(record: SwarmRecord, now: float) -> list[tuple[str, str]]:
     """What a swarm is and how it stands."""
     spec, result = record.spec, record.result
-    values = [("swarm", spec.id), ("state", record.state.value), ("task", one_line(spec.task, 200))]
+    values = [("swarm", spec.id), ("state", state_text(record)), ("task", one_line(spec.task, 200))]
     if spec.repo is not None:
         where = f" ({spec.base_branch})" if spec.base_branch else ""
         values.append(("repository", f"{spec.repo} at {(spec.base_commit or '')[:10]}{where}"))
@@ -200,7 +206,7 @@ def branch_pairs(branch: BranchRecord, subtask: Subtask | None, now: float) -> l
             ("took", duration(outcome.duration_seconds)),
             ("steps", f"{outcome.steps}, {count(outcome.tool_calls, 'tool call')}, {outcome.retries} retries"),
             ("tokens", f"{outcome.usage.input_tokens:,} in, {outcome.usage.output_tokens:,} out"),
-            ("cost", usd(outcome.cost_usd)),
+            ("cost", "-" if outcome.cached_from else usd(outcome.cost_usd)),
             ("commit", outcome.commit or outcome.checkpoint or "-"),
             ("files", ", ".join(outcome.files) or "-"),
         ]

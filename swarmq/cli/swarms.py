@@ -29,6 +29,8 @@ def list_swarms(
 ) -> None:
     """List swarms, newest first."""
 
+    from swarmq.cli.overview import state_text
+
     async def go() -> None:
         async with connected() as client:
             swarms = await client.list(limit)
@@ -49,7 +51,7 @@ def list_swarms(
             rows.append(
                 (
                     swarm.id,
-                    "paused" if swarm.paused and not swarm.state.final else swarm.state.value,
+                    state_text(swarm),
                     stage,
                     *figures,
                     ago(swarm.created_at),
@@ -116,15 +118,15 @@ def print_branch(record: SwarmRecord, branch: BranchRecord) -> None:
 def result(swarm_id: SwarmId = "last", as_json: AsJson = False) -> None:
     """Print the report of an ended swarm."""
     from swarmq.cli.follow import print_result
+    from swarmq.cli.overview import state_text
     from swarmq.errors import UsageError
 
     async def go() -> ExitCode:
         async with connected() as client:
             record = await (await client.get(swarm_id)).record()
         if record.result is None:
-            raise UsageError(
-                f"swarm {record.spec.id} is {record.state}: wait for it with swarmq watch {record.spec.id}"
-            )
+            verb = "let it go on with swarmq resume" if record.paused_at else "wait for it with swarmq watch"
+            raise UsageError(f"swarm {record.spec.id} is {state_text(record)}: {verb} {record.spec.id}")
         return print_result(record.result, as_json=as_json)
 
     end(wait_for(go()))
