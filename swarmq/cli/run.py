@@ -139,7 +139,8 @@ async def submit_and_follow(checked: Checked, plan: Plan | None, asked: Run) -> 
     async with connected(checked.settings) as client:
         spec = checked.spec
         submission = client.submit(spec.task, repo=spec.repo, plan=plan, **checked.options)
-        handle = await submitted(submission, asked.learn)
+        with flags.told_in_flags():
+            handle = await submitted(submission, asked.learn)
         if asked.detach:
             note(f"follow it: swarmq watch {handle.id}")
             emit_json({"id": handle.id, "joined": handle.joined}) if asked.as_json else write(handle.id)
