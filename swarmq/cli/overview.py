@@ -126,6 +126,8 @@ def swarm_pairs(record: SwarmRecord, now: float) -> list[tuple[str, str]]:
     """What a swarm is and how it stands."""
     spec, result = record.spec, record.result
     values = [("swarm", spec.id), ("state", state_text(record)), ("task", one_line(spec.task, 200))]
+    if spec.retry_of is not None:
+        values.append(("retry of", spec.retry_of))
     if spec.repo is not None:
         where = f" ({spec.base_branch})" if spec.base_branch else ""
         values.append(("repository", f"{spec.repo} at {(spec.base_commit or '')[:10]}{where}"))

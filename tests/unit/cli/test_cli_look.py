@@ -82,6 +82,12 @@ def test_a_paused_swarm_is_shown_as_paused(cli: Cli) -> None:
     assert (done.code, done.err) == (2, f"error: swarm {SWARM} is paused: let it go on with swarmq resume {SWARM}\n")
 
 
+def test_a_retry_names_the_swarm_that_it_tries_again(cli: Cli) -> None:
+    assert "retry of" not in cli.run("show").out
+    cli.client.swarm = record(spec=spec(retry_of="aaa"))
+    assert "retry of    aaa\n" in cli.run("show").out
+
+
 def test_the_cost_of_a_result_from_the_cache_is_not_unknown(cli: Cli) -> None:
     cached = Outcome(exit=Exit.COMPLETED, cached_from="aaa/fix-parser")
     cli.client.branch_records = [branch("fix-parser", outcome=cached)]
