@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from swarmq.cli.render import ago, count, duration, one_line, usd
 from swarmq.models.branch import BranchRecord, BranchState
+from swarmq.models.options import DEFAULT_MAX_COST_USD
 from swarmq.models.swarm import MergeReport, SubtaskStatus, SwarmRecord, SwarmStatus
 
 if TYPE_CHECKING:
     from swarmq.models.messages import Usage
+    from swarmq.models.options import SwarmOptions
     from swarmq.models.plan import Subtask
     from swarmq.models.swarm import SubtaskResult, SwarmResult
 
@@ -147,6 +149,14 @@ def swarm_pairs(record: SwarmRecord, now: float) -> list[tuple[str, str]]:
     if result is not None:
         values += result_pairs(result)
     return values
+
+
+def used(status: SwarmStatus, options: SwarmOptions) -> str:
+    """What a swarm has used of its budgets so far."""
+    tokens = "" if options.max_tokens is None else f" of {options.max_tokens:,}"
+    most_usd = DEFAULT_MAX_COST_USD if options.max_cost_usd is None else options.max_cost_usd
+    cost = "cost unknown" if status.cost_usd is None else f"{usd(status.cost_usd)} of {usd(most_usd)}"
+    return f"{status.steps:,} of {options.max_total_steps:,} steps, {status.tokens:,}{tokens} tokens, {cost}"
 
 
 def result_pairs(result: SwarmResult) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from swarmq.cli.session import AsJson, SomeBranch, SwarmId, connected, end, find
 
 if TYPE_CHECKING:
     from swarmq.models.branch import BranchRecord
-    from swarmq.models.swarm import SwarmRecord
+    from swarmq.models.swarm import SwarmRecord, SwarmStatus
 
 app = command_app()
 
@@ -71,23 +71,25 @@ def show(swarm_id: SwarmId = "last", branch: SomeBranch = None, as_json: AsJson 
         async with connected() as client:
             handle = await client.get(swarm_id)
             record = await handle.record()
+            status = await handle.status()
             branches = [await find_branch(handle, branch)] if branch else await handle.branches()
         if as_json:
             emit_json(branches[0] if branch else {"swarm": record, "branches": branches})
         elif branch:
             print_branch(record, branches[0])
         else:
-            print_swarm(record, branches)
+            print_swarm(record, status, branches)
 
     wait_for(go())
 
 
-def print_swarm(record: SwarmRecord, branches: Sequence[BranchRecord]) -> None:
+def print_swarm(record: SwarmRecord, status: SwarmStatus, branches: Sequence[BranchRecord]) -> None:
     """State, figures, a table of the subtasks, and what was kept on disk."""
-    from swarmq.cli.overview import HEADERS, subtask_lines, swarm_pairs
+    from swarmq.cli.overview import HEADERS, subtask_lines, swarm_pairs, used
 
     now = time.time()
-    pairs(swarm_pairs(record, now))
+    so_far = [] if record.result else [("used", used(status, record.spec.options))]
+    pairs([*swarm_pairs(record, now), *so_far])
     lines = subtask_lines(record, branches, now)
     if lines:
         write()

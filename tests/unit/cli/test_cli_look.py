@@ -9,6 +9,7 @@ from cli_fakes import SWARM, Cli, branch, record, result, spec, story
 from swarmq.cli.follow import LineWatcher, watcher
 from swarmq.cli.live import LiveView
 from swarmq.models.branch import BranchState, Exit, Outcome
+from swarmq.models.options import SwarmOptions
 from swarmq.models.swarm import SubtaskStatus, SwarmState, SwarmStatus
 
 pytest_plugins = ["cli_fixtures"]
@@ -73,6 +74,15 @@ def test_show_of_a_running_swarm(cli: Cli) -> None:
     assert "bash ls" in rows["fix parser"]
     assert "completed" in rows["fix dates"]
     assert "pending" in rows["run tests"]
+
+
+def test_show_tells_what_is_used_of_the_budgets_until_there_are_figures(cli: Cli) -> None:
+    assert "used  " not in cli.run("show").out
+    cli.client.swarm = record(SwarmState.RUNNING, stage=0)
+    assert "used        1,200 of 1,500 steps, 34,567 tokens, $1.50 of $20.00\n" in cli.run("show").out
+    limits = SwarmOptions(max_total_steps=1300, max_tokens=50_000, max_cost_usd=2)
+    cli.client.swarm = record(SwarmState.RUNNING, stage=0, spec=spec(options=limits))
+    assert "used        1,200 of 1,300 steps, 34,567 of 50,000 tokens, $1.50 of $2.00\n" in cli.run("show").out
 
 
 def test_a_paused_swarm_is_shown_as_paused(cli: Cli) -> None:
