@@ -275,7 +275,8 @@ class _Loop:
         if recorded.cancel_reason is not None:
             raise Ended(Exit.CANCELLED, recorded.cancel_reason)
         if recorded.limit is not None:
-            raise Ended(Exit.BUDGET_EXHAUSTED, f"the swarm's {recorded.limit} is used up", limit=recorded.limit)
+            why = f"the swarm's {recorded.limit} leaves no room for another call"
+            raise Ended(Exit.BUDGET_EXHAUSTED, why, limit=recorded.limit)
 
     def _result(self, end: Ended) -> LoopResult:
         progress = self.progress

@@ -12,6 +12,7 @@ from swarmq.models.events import Event, EventType
 
 LINE_CHARACTERS = 160
 _JSON_HEAD = re.compile(r'^\{"\w+":\s*"?')
+_JSON_SEAM = re.compile(r'"?,\s*"\w+":\s*"?')
 
 
 def describe(event: Event) -> str:
@@ -39,11 +40,11 @@ def doing(event: Event) -> str | None:
 
 
 def arguments(raw: str) -> str:
-    """A tool call's arguments without their JSON: the values. Cut JSON loses its head only."""
+    """A tool call's arguments without their JSON: the values. Cut JSON loses its keys and line ends, by their looks."""
     try:
         values = json.loads(raw)
     except ValueError:
-        return _JSON_HEAD.sub("", raw)
+        return _JSON_SEAM.sub("  ", _JSON_HEAD.sub("", raw)).replace("\\n", " ")
     if not isinstance(values, dict):
         return raw
     return "  ".join(value if isinstance(value, str) else json.dumps(value) for value in values.values())

@@ -26,7 +26,7 @@ _SHOWN_APART = {"timestamp", "level", "event", "logger", "swarm", "branch", "pro
 
 @app.command()
 def logs(
-    swarm_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only lines of this swarm.")] = None,
+    swarm_id: Annotated[str | None, typer.Argument(metavar="ID", help="Only lines of this swarm.")] = None,
     branch: SomeBranch = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines are written.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", "-n", min=0, help="Only the last lines.")] = None,

@@ -5,7 +5,9 @@ None means "not given": the default is the model's own. Each help text is the fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -89,17 +91,31 @@ def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse(values: Mapping[str, Any]) -> SwarmOptions:
     """The options; OptionError names the flag."""
-    from swarmq.errors import OptionError
     from swarmq.models.options import SwarmOptions
 
-    try:
+    with told_in_flags():
         return SwarmOptions.parse(dict(values))
+
+
+@contextmanager
+def told_in_flags() -> Iterator[None]:
+    """An OptionError that leaves this block speaks of flags, where it spoke of fields."""
+    from swarmq.errors import OptionError
+
+    try:
+        yield
     except OptionError as error:
         raise OptionError(in_flags(str(error))) from None
 
 
 def in_flags(message: str) -> str:
-    """A message about a field, in the words of the command line."""
+    """A message about a field, in the words of the command line. Other fields that it advises of are flags as well."""
+    from swarmq.models.options import SwarmOptions
+
     field, _, rest = message.partition(":")
-    name = field.partition(".")[0]
-    return f"{RENAMED.get(name) or '--' + name.replace('_', '-')}:{rest}"
+    others = "|".join(name for name in SwarmOptions.model_fields if "_" in name)  # the rest are ordinary words
+    return f"{_flag_of(field.partition('.')[0])}:" + re.sub(rf"\b({others})\b", lambda name: _flag_of(name[0]), rest)
+
+
+def _flag_of(field: str) -> str:
+    return RENAMED.get(field) or f"--{field.replace('_', '-')}"

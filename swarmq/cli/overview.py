@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from swarmq.cli.render import ago, count, duration, one_line, usd
 from swarmq.models.branch import BranchRecord, BranchState
-from swarmq.models.swarm import MergeReport, SubtaskStatus, SwarmRecord
+from swarmq.models.options import DEFAULT_MAX_COST_USD
+from swarmq.models.swarm import MergeReport, SubtaskStatus, SwarmRecord, SwarmStatus
 
 if TYPE_CHECKING:
     from swarmq.models.messages import Usage
+    from swarmq.models.options import SwarmOptions
     from swarmq.models.plan import Subtask
     from swarmq.models.swarm import SubtaskResult, SwarmResult
 
@@ -116,10 +118,18 @@ def _total(usage: Usage) -> int:
     return usage.input_tokens + usage.output_tokens
 
 
+def state_text(swarm: SwarmRecord | SwarmStatus) -> str:
+    """The state; "paused" where that is what it is waiting for."""
+    paused = swarm.paused if isinstance(swarm, SwarmStatus) else bool(swarm.paused_at)
+    return "paused" if paused and not swarm.state.final else swarm.state.value
+
+
 def swarm_pairs(record: SwarmRecord, now: float) -> list[tuple[str, str]]:
     """What a swarm is and how it stands."""
     spec, result = record.spec, record.result
-    values = [("swarm", spec.id), ("state", record.state.value), ("task", one_line(spec.task, 200))]
+    values = [("swarm", spec.id), ("state", state_text(record)), ("task", one_line(spec.task, 200))]
+    if spec.retry_of is not None:
+        values.append(("retry of", spec.retry_of))
     if spec.repo is not None:
         where = f" ({spec.base_branch})" if spec.base_branch else ""
         values.append(("repository", f"{spec.repo} at {(spec.base_commit or '')[:10]}{where}"))
@@ -139,6 +149,14 @@ def swarm_pairs(record: SwarmRecord, now: float) -> list[tuple[str, str]]:
     if result is not None:
         values += result_pairs(result)
     return values
+
+
+def used(status: SwarmStatus, options: SwarmOptions) -> str:
+    """What a swarm has used of its budgets so far."""
+    tokens = "" if options.max_tokens is None else f" of {options.max_tokens:,}"
+    most_usd = DEFAULT_MAX_COST_USD if options.max_cost_usd is None else options.max_cost_usd
+    cost = "cost unknown" if status.cost_usd is None else f"{usd(status.cost_usd)} of {usd(most_usd)}"
+    return f"{status.steps:,} of {options.max_total_steps:,} steps, {status.tokens:,}{tokens} tokens, {cost}"
 
 
 def result_pairs(result: SwarmResult) -> list[tuple[str, str]]:
@@ -200,7 +218,7 @@ def branch_pairs(branch: BranchRecord, subtask: Subtask | None, now: float) -> l
             ("took", duration(outcome.duration_seconds)),
             ("steps", f"{outcome.steps}, {count(outcome.tool_calls, 'tool call')}, {outcome.retries} retries"),
             ("tokens", f"{outcome.usage.input_tokens:,} in, {outcome.usage.output_tokens:,} out"),
-            ("cost", usd(outcome.cost_usd)),
+            ("cost", "-" if outcome.cached_from else usd(outcome.cost_usd)),
             ("commit", outcome.commit or outcome.checkpoint or "-"),
             ("files", ", ".join(outcome.files) or "-"),
         ]

@@ -16,7 +16,7 @@ from swarmq.cli import options as flags
 from swarmq.cli import session
 from swarmq.cli.planfile import read_plan
 from swarmq.cli.render import note
-from swarmq.errors import EnvironmentFault, OptionError, StoreError, UsageError
+from swarmq.errors import EnvironmentFault, StoreError, UsageError
 
 if TYPE_CHECKING:
     from swarmq.models.plan import Plan
@@ -98,10 +98,8 @@ async def _spec(request: Request, plan: Plan | None, given: dict[str, Any]) -> S
     repo = None if request.no_repo else request.repo or Path.cwd()
     planned = plan.model_dump(mode="json") if plan else None
     submission = Submission(task_text(request, plan), None, str(repo) if repo else None, planned, given)
-    try:
+    with flags.told_in_flags():
         return await checked_spec(submission, PREVIEW_ID, "")
-    except OptionError as error:
-        raise OptionError(flags.in_flags(str(error))) from None
 
 
 def absolute_script(model: str) -> str:

@@ -56,7 +56,7 @@ def retry(
     """Run an ended swarm's plan again; what failed goes on where it was."""
     from swarmq.cli.follow import come_back, follow, print_result
     from swarmq.cli.preflight import absolute_models
-    from swarmq.errors import OptionError, UsageError
+    from swarmq.errors import UsageError
 
     if not failed:
         raise UsageError(f"say what to retry: swarmq retry {swarm_id} --failed")
@@ -70,8 +70,9 @@ def retry(
     async def go() -> ExitCode:
         async with connected() as client:
             old = await client.get(swarm_id)
-            expected = await old.prospects(anew=anew, **changes)
-            handle = await submitted(old.retry_failed(anew=anew, **changes), learn)
+            with flags.told_in_flags():
+                expected = await old.prospects(anew=anew, **changes)
+                handle = await submitted(old.retry_failed(anew=anew, **changes), learn)
             for line in prospect_lines(expected):
                 note(line)
             if detach:
@@ -83,8 +84,6 @@ def retry(
 
     try:
         end(wait_for(go()))
-    except OptionError as error:
-        raise OptionError(flags.in_flags(str(error))) from None
     except KeyboardInterrupt:
         note(come_back(new_id) if new_id else "\ninterrupted; no swarm was started")
         end(ExitCode.INTERRUPTED)

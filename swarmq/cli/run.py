@@ -139,14 +139,15 @@ async def submit_and_follow(checked: Checked, plan: Plan | None, asked: Run) -> 
     async with connected(checked.settings) as client:
         spec = checked.spec
         submission = client.submit(spec.task, repo=spec.repo, plan=plan, **checked.options)
-        handle = await submitted(submission, asked.learn)
+        with flags.told_in_flags():
+            handle = await submitted(submission, asked.learn)
+        for queue in unserved(await client.workers()) if checked.settings.broker() else ():
+            note(f"note: no worker serves queue {queue}: the swarm waits for swarmq worker --queue {queue}")
         if asked.detach:
             note(f"follow it: swarmq watch {handle.id}")
             emit_json({"id": handle.id, "joined": handle.joined}) if asked.as_json else write(handle.id)
             return ExitCode.OK
         note(f"swarm {handle.id}; Ctrl-C leaves it running")
-        for queue in unserved(await client.workers()) if checked.settings.broker() else ():
-            note(f"note: no worker serves queue {queue}: the swarm waits for swarmq worker --queue {queue}")
         result = await follow(handle, events=asked.events)
         code = print_result(result, as_json=asked.as_json, events=asked.events)
         if asked.merge and result.success and result.commit:

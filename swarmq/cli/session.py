@@ -21,7 +21,7 @@ T = TypeVar("T")
 SwarmId = Annotated[str, typer.Argument(metavar="ID", help="A swarm: its id, a unique beginning of it, or 'last'.")]
 BranchId = Annotated[str, typer.Argument(metavar="BRANCH", help="A branch: its id, or a unique beginning of it.")]
 SomeBranch = Annotated[
-    str | None, typer.Argument(metavar="[BRANCH]", help="A branch: its id, or a unique beginning of it.")
+    str | None, typer.Argument(metavar="BRANCH", help="A branch: its id, or a unique beginning of it.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -32,8 +32,16 @@ class Surroundings:
     recovery_seconds: float
     """Within this time reconcile mends what it can, where beat works."""
 
-    def remedy(self, queue: str, otherwise: str) -> str:
-        """What is missing of beat, control and the queue that has the work, in this order; else ``otherwise``."""
+    def urgency(self, overdue_seconds: float) -> Status:
+        return "warn" if self.beats and overdue_seconds <= self.recovery_seconds else "fail"
+
+    def remedy(self, queue: str, overdue_seconds: float, otherwise: str) -> str:
+        """What is missing of control, the queue that has the work, and beat, in this order; else ``otherwise``.
+
+        What is mended by itself is not to be cancelled.
+        """
+        if self.urgency(overdue_seconds) == "warn":
+            otherwise = f"nothing to do: it is sent again within {self.recovery_seconds:g} s"
         missing = [one for one in ("control", queue) if one in self.unserved]
         if self.embedded:
             return otherwise if self.beats and not missing else RESTART_STACK
@@ -83,14 +91,15 @@ def _branch(swarm: SwarmLook, branch: BranchRecord, around: Surroundings) -> lis
     else:
         return []
     past = around.now - since
-    if past <= allowed:
+    overdue = past - allowed
+    if overdue <= 0:
         return []
     return [
         Finding(
             "branch",
-            _urgency(past - allowed, around),
+            around.urgency(overdue),
             f"{branch_id} of swarm {swarm_id}: {what.format(past=duration(past))}",
-            around.remedy("agents", f"swarmq cancel {swarm_id} {branch_id}"),
+            around.remedy("agents", overdue, f"swarmq cancel {swarm_id} {branch_id}"),
             since,
             swarm_id,
             branch_id,
@@ -107,8 +116,8 @@ def _jobs(swarm: SwarmLook, around: Surroundings) -> list[Finding]:
         if past <= 0:
             continue
         said = f"{name} of swarm {swarm_id}: its lease ended {duration(past)} ago, with worker {job.worker}"
-        remedy = around.remedy(_queue(swarm, name), f"swarmq cancel {swarm_id}")
-        findings.append(Finding("job", _urgency(past, around), said, remedy, job.lease_until, swarm_id))
+        remedy = around.remedy(_queue(swarm, name), past, f"swarmq cancel {swarm_id}")
+        findings.append(Finding("job", around.urgency(past), said, remedy, job.lease_until, swarm_id))
     return findings
 
 
@@ -117,17 +126,14 @@ def _queue(swarm: SwarmLook, job: str) -> str:
     return "agents" if job == "plan" or synthesis else "integrate"
 
 
-def _urgency(overdue_seconds: float, around: Surroundings) -> Status:
-    return "warn" if around.beats and overdue_seconds <= around.recovery_seconds else "fail"
-
-
 def _whole(swarm: SwarmLook, around: Surroundings) -> list[Finding]:
     """A swarm of which nothing is held and nothing is queued, and that has told nothing for too long."""
     record, now = swarm.record, around.now
     swarm_id = record.spec.id
     moving = any(branch.state in (BranchState.RUNNING, BranchState.QUEUED) for branch in swarm.branches) or swarm.jobs
     since = swarm.last_event_at or record.spec.created_at
-    if moving or now - since <= around.patience_seconds + around.recovery_seconds:
+    past = now - since
+    if moving or past <= around.patience_seconds + around.recovery_seconds:
         return []
     what, queue = {
         SwarmState.SUBMITTED: ("nobody plans it", "agents"),
@@ -135,6 +141,6 @@ def _whole(swarm: SwarmLook, around: Surroundings) -> list[Finding]:
         SwarmState.RUNNING: (f"stage {max(record.stage, 0)} does not move on", "integrate"),
         SwarmState.FINISHING: ("nobody finishes it", "integrate"),
     }.get(record.state, ("it has ended, but its producers were not told", "integrate"))
-    said = f"{swarm_id} stands still for {duration(now - since)}: {what}"
+    said = f"{swarm_id} stands still for {duration(past)}: {what}"
     otherwise = f"swarmq logs {swarm_id}" if record.state.final else f"swarmq cancel {swarm_id}"
-    return [Finding("swarm", "fail", said, around.remedy(queue, otherwise), since, swarm_id)]
+    return [Finding("swarm", "fail", said, around.remedy(queue, past, otherwise), since, swarm_id)]

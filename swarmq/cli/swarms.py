@@ -15,7 +15,7 @@ from swarmq.cli.session import AsJson, SomeBranch, SwarmId, connected, end, find
 
 if TYPE_CHECKING:
     from swarmq.models.branch import BranchRecord
-    from swarmq.models.swarm import SwarmRecord
+    from swarmq.models.swarm import SwarmRecord, SwarmStatus
 
 app = command_app()
 
@@ -28,6 +28,8 @@ def list_swarms(
     as_json: AsJson = False,
 ) -> None:
     """List swarms, newest first."""
+
+    from swarmq.cli.overview import state_text
 
     async def go() -> None:
         async with connected() as client:
@@ -49,7 +51,7 @@ def list_swarms(
             rows.append(
                 (
                     swarm.id,
-                    "paused" if swarm.paused and not swarm.state.final else swarm.state.value,
+                    state_text(swarm),
                     stage,
                     *figures,
                     ago(swarm.created_at),
@@ -69,23 +71,25 @@ def show(swarm_id: SwarmId = "last", branch: SomeBranch = None, as_json: AsJson 
         async with connected() as client:
             handle = await client.get(swarm_id)
             record = await handle.record()
+            status = await handle.status()
             branches = [await find_branch(handle, branch)] if branch else await handle.branches()
         if as_json:
             emit_json(branches[0] if branch else {"swarm": record, "branches": branches})
         elif branch:
             print_branch(record, branches[0])
         else:
-            print_swarm(record, branches)
+            print_swarm(record, status, branches)
 
     wait_for(go())
 
 
-def print_swarm(record: SwarmRecord, branches: Sequence[BranchRecord]) -> None:
+def print_swarm(record: SwarmRecord, status: SwarmStatus, branches: Sequence[BranchRecord]) -> None:
     """State, figures, a table of the subtasks, and what was kept on disk."""
-    from swarmq.cli.overview import HEADERS, subtask_lines, swarm_pairs
+    from swarmq.cli.overview import HEADERS, subtask_lines, swarm_pairs, used
 
     now = time.time()
-    pairs(swarm_pairs(record, now))
+    so_far = [] if record.result else [("used", used(status, record.spec.options))]
+    pairs([*swarm_pairs(record, now), *so_far])
     lines = subtask_lines(record, branches, now)
     if lines:
         write()
@@ -116,15 +120,15 @@ def print_branch(record: SwarmRecord, branch: BranchRecord) -> None:
 def result(swarm_id: SwarmId = "last", as_json: AsJson = False) -> None:
     """Print the report of an ended swarm."""
     from swarmq.cli.follow import print_result
+    from swarmq.cli.overview import state_text
     from swarmq.errors import UsageError
 
     async def go() -> ExitCode:
         async with connected() as client:
             record = await (await client.get(swarm_id)).record()
         if record.result is None:
-            raise UsageError(
-                f"swarm {record.spec.id} is {record.state}: wait for it with swarmq watch {record.spec.id}"
-            )
+            verb = "let it go on with swarmq resume" if record.paused_at else "wait for it with swarmq watch"
+            raise UsageError(f"swarm {record.spec.id} is {state_text(record)}: {verb} {record.spec.id}")
         return print_result(record.result, as_json=as_json)
 
     end(wait_for(go()))

@@ -157,6 +157,11 @@ class FakeHandle:
     async def record(self) -> SwarmRecord:
         return self.client.swarm
 
+    async def status(self) -> SwarmStatus:
+        swarm = self.client.swarm
+        figures: dict[str, Any] = {"stage": swarm.stage, "stages": 2, "steps": 1200, "tokens": 34567, "cost_usd": 1.5}
+        return SwarmStatus(id=self.id, state=swarm.state, task=swarm.spec.task, created_at=1000.0, **figures)
+
     async def branches(self) -> list[BranchRecord]:
         return self.client.branch_records
 

@@ -8,7 +8,8 @@ from cli_fakes import SWARM, Cli, branch, record, result, spec, story
 
 from swarmq.cli.follow import LineWatcher, watcher
 from swarmq.cli.live import LiveView
-from swarmq.models.branch import BranchState
+from swarmq.models.branch import BranchState, Exit, Outcome
+from swarmq.models.options import SwarmOptions
 from swarmq.models.swarm import SubtaskStatus, SwarmState, SwarmStatus
 
 pytest_plugins = ["cli_fixtures"]
@@ -73,6 +74,36 @@ def test_show_of_a_running_swarm(cli: Cli) -> None:
     assert "bash ls" in rows["fix parser"]
     assert "completed" in rows["fix dates"]
     assert "pending" in rows["run tests"]
+
+
+def test_show_tells_what_is_used_of_the_budgets_until_there_are_figures(cli: Cli) -> None:
+    assert "used  " not in cli.run("show").out
+    cli.client.swarm = record(SwarmState.RUNNING, stage=0)
+    assert "used        1,200 of 1,500 steps, 34,567 tokens, $1.50 of $20.00\n" in cli.run("show").out
+    limits = SwarmOptions(max_total_steps=1300, max_tokens=50_000, max_cost_usd=2)
+    cli.client.swarm = record(SwarmState.RUNNING, stage=0, spec=spec(options=limits))
+    assert "used        1,200 of 1,300 steps, 34,567 of 50,000 tokens, $1.50 of $2.00\n" in cli.run("show").out
+
+
+def test_a_paused_swarm_is_shown_as_paused(cli: Cli) -> None:
+    cli.client.swarm = record(SwarmState.RUNNING, stage=0, paused_at=1.0, result=None)
+    assert "state       paused\n" in cli.run("show").out
+    done = cli.run("result")
+    assert (done.code, done.err) == (2, f"error: swarm {SWARM} is paused: let it go on with swarmq resume {SWARM}\n")
+
+
+def test_a_retry_names_the_swarm_that_it_tries_again(cli: Cli) -> None:
+    assert "retry of" not in cli.run("show").out
+    cli.client.swarm = record(spec=spec(retry_of="aaa"))
+    assert "retry of    aaa\n" in cli.run("show").out
+
+
+def test_the_cost_of_a_result_from_the_cache_is_not_unknown(cli: Cli) -> None:
+    cached = Outcome(exit=Exit.COMPLETED, cached_from="aaa/fix-parser")
+    cli.client.branch_records = [branch("fix-parser", outcome=cached)]
+    out = cli.run("show", "last", "fix-parser").out
+    assert "cost         -\n" in out
+    assert "from cache   aaa/fix-parser" in out
 
 
 def test_show_before_there_is_a_plan(cli: Cli) -> None:

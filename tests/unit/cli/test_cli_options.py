@@ -101,3 +101,21 @@ def test_a_wrong_option_ends_run_before_anything_else(cli: Cli) -> None:
 
 def test_command_apps_need_no_rich() -> None:
     assert command_app().rich_markup_mode is None
+
+
+@pytest.mark.parametrize(
+    ("said", "in_flags"),
+    [
+        ("max_tokens: too little", "--max-tokens: too little"),
+        ("env.A: wrong", "--env: wrong"),
+        ("copy_globs: absolute", "--copy: absolute"),
+        (
+            "max_cost_usd: the price of local:model is not known, or limit max_tokens instead",
+            "--max-cost-usd: the price of local:model is not known, or limit --max-tokens instead",
+        ),
+    ],
+)
+def test_errors_speak_of_flags(said: str, in_flags: str) -> None:
+    with pytest.raises(OptionError) as raised, flags.told_in_flags():
+        raise OptionError(said)
+    assert str(raised.value) == in_flags

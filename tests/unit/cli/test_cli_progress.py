@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from swarmq.cli import live
-from swarmq.cli.lines import LINE_CHARACTERS, describe, line
+from swarmq.cli.lines import LINE_CHARACTERS, arguments, describe, line
 from swarmq.cli.live import LiveView
 from swarmq.cli.progress import RECENT_EVENTS, Progress
 from swarmq.cli.render import plain
@@ -133,3 +133,16 @@ async def test_a_live_view_draws_in_the_background_and_ends_with_the_last_state(
     assert "merged 1 file" in stream.getvalue()
     assert "ended: succeeded" in last_frame
     assert sys.stderr is not stream
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ('{"file_path":"a.md","content":"# Title\\nText that is c', "a.md  # Title Text that is c"),
+        ('{"command": "grep \\"x\\", y", "timeout": 5, "descr', 'grep \\"x\\", y  5, "descr'),
+        ('{"n": 1, "text": "whole"}', "1  whole"),
+        ("no JSON", "no JSON"),
+    ],
+)
+def test_arguments_are_shown_without_their_json_even_when_cut(raw: str, shown: str) -> None:
+    assert arguments(raw) == shown

@@ -154,6 +154,7 @@ def test_workers_of_ones_own_that_are_missing_are_named(
     done = cli.run("run", "Mend it")
     assert "the swarm waits for swarmq worker --queue agents" in done.err
     assert "--queue control" not in done.err
+    assert "--queue agents" in cli.run("run", "Mend it", "--detach").err
 
 
 def test_detached(cli: Cli, requests: list[Request]) -> None:

@@ -70,6 +70,9 @@ def test_an_expired_lease_is_mended_by_beat_and_is_a_fault_when_it_is_not() -> N
     (fresh,) = judged(running(NOW - 12))
     assert (fresh.status, fresh.since, fresh.swarm, fresh.branch) == ("warn", NOW - 12, SWARM, "fix-parser")
     assert "its lease ended 12 s ago, with worker agents@a" in fresh.said
+    assert fresh.remedy == "nothing to do: it is sent again within 30 s"
+    (unserved,) = judged(running(NOW - 12), unserved=["agents"])
+    assert (unserved.status, unserved.remedy) == ("warn", "swarmq worker --queue agents")
     (old,) = judged(running(NOW - 60))
     assert (old.status, old.remedy) == ("fail", f"swarmq cancel {SWARM} fix-parser")
 
