@@ -23,6 +23,9 @@ SOCKET_SECONDS = 10
 REFUSALS = ("redis.exceptions.OutOfMemoryError", "redis.exceptions.ReadOnlyError")
 """A full Redis, and a primary that a fail-over made a replica: storing a result is repeated through both."""
 
+RESTORE_SECONDS = 10
+"""How often a worker looks for messages that are unacknowledged for too long: one ZRANGE."""
+
 PUBLISH_RETRIES = {"max_retries": 40, "interval_start": 0.05, "interval_step": 0.2, "interval_max": 2.0}
 """About a minute, as for records; what is lost after that is sent again by reconcile."""
 
@@ -101,6 +104,8 @@ def _connection(settings: Settings, address: Address) -> dict[str, Any]:
     sentinel = _sentinel_options(address)
     transport: dict[str, Any] = {
         "visibility_timeout": settings.visibility_timeout_seconds,
+        "unacked_restore_interval": max(1, min(RESTORE_SECONDS, settings.visibility_timeout_seconds // 2)),
+        "unacked_restore_throttle": 1,  # kombu's 10 is for a path that we do not take, and makes 100 s of the 10
         "socket_timeout": SOCKET_SECONDS,
         "socket_connect_timeout": SOCKET_SECONDS,
         "health_check_interval": SOCKET_SECONDS,

@@ -251,6 +251,7 @@ def chaos_fleet() -> Iterator[ChaosFleet]:
         fleet.variables |= VARIABLES | {"SWARMQ_REDIS_URL": f"redis://:{password}@127.0.0.1:{wire.port}/0"}
         client = stack.enter_context(Client(fleet.url, settings=fleet.settings()))
         behind = stack.enter_context(redis.Redis(unix_socket_path=str(fleet.root / "valkey.sock"), password=password))
+        client.list(1)  # connects: the swarms of plain messages are looked at without a call that would
         chaos = ChaosFleet(fleet, wire, client, behind)
         chaos.heal()
         yield chaos
