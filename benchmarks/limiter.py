@@ -144,7 +144,7 @@ async def client(options: argparse.Namespace) -> None:
 async def cost(url: str) -> dict[str, object]:
     """Own CPU and Redis time of a permit: asked for, had at once, reported."""
     gate = Gate.open(url)
-    limiter, wish = Store(gate).limiter, Wish("cost", Rates(), "swarm", 1000, 60)
+    limiter, wish = Store(gate).limiter, Wish("cost", Rates(), "swarm", 1000)
 
     async def silent(reason: str) -> None:
         return

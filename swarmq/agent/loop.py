@@ -12,7 +12,7 @@ from swarmq.agent.assignment import Assignment, Ended, LoopResult
 from swarmq.agent.context import Context
 from swarmq.agent.model_call import Patience, complete
 from swarmq.agent.narration import Narrator
-from swarmq.agent.ports import RATE_LIMITED, Checkpoint, Journal, Recorded, Toolbox
+from swarmq.agent.ports import RATE_LIMITED, RETRYING, Checkpoint, Journal, Recorded, Toolbox
 from swarmq.agent.room import expected_usage, wait_for_room
 from swarmq.agent.timing import Clock, Deadlines
 from swarmq.agent.tool_calls import run_calls
@@ -151,7 +151,7 @@ class _Loop:
                 self.patience,
                 self.clock,
                 left_seconds=self._left_seconds,
-                on_retry=self._on_retry,
+                wait=self._wait_to_retry,
             )
         except ModelError as error:
             # A key, an endpoint or a refused request says nothing of the agent's work.
@@ -159,12 +159,16 @@ class _Loop:
             raise Ended(Exit.FAILED, why, fault="infrastructure", model_status=error.status) from error
         return completion, self.deadlines.working_seconds() - started
 
-    def _on_retry(self, error: ModelError, attempt: int, wait_seconds: float) -> None:
+    async def _wait_to_retry(self, error: ModelError, attempt: int, wait_seconds: float) -> None:
         self.retries += 1
         self.deadlines.waited(wait_seconds)
-        if error.status in RATE_LIMIT_STATUSES:
+        limited = error.status in RATE_LIMIT_STATUSES
+        if limited:
             self.rate_limit_wait_seconds += wait_seconds
         self.events.append(self.narrator.retry(error, attempt, wait_seconds))
+        await self.journal.tell(RATE_LIMITED if limited else RETRYING)
+        await self.clock.sleep(wait_seconds)
+        await self.journal.tell("model call")
 
     async def _on_wait(self, endpoint: str, reason: str) -> None:
         await self.journal.tell(RATE_LIMITED, self.narrator.rate_limited(endpoint, reason))

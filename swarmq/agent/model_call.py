@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from swarmq.agent.timing import Clock
@@ -32,16 +32,12 @@ class Patience:
         )
 
 
-OnRetry = Callable[[ModelError, int, float], None]
-"""Called before each wait with the error, the number of the failed attempt (from 1) and the seconds to wait."""
+Wait = Callable[[ModelError, int, float], Awaitable[None]]
+"""Waits before a retry; is given the error, the number of the failed attempt (from 1) and the seconds to wait."""
 
 
 def _no_deadline() -> float:
     return float("inf")
-
-
-def _unheard(error: ModelError, attempt: int, wait_seconds: float) -> None:
-    return
 
 
 async def complete(
@@ -50,7 +46,7 @@ async def complete(
     clock: Clock,
     *,
     left_seconds: Callable[[], float] = _no_deadline,
-    on_retry: OnRetry = _unheard,
+    wait: Wait | None = None,
 ) -> Completion:
     """The model's answer. Raises ModelError when it cannot be had, with the reason for giving up.
 
@@ -70,5 +66,7 @@ async def complete(
             if isinstance(verdict, GiveUp):
                 raise type(error)(verdict.reason, error.status, error.retry_after_seconds) from error
             attempt += 1
-            on_retry(error, attempt, verdict.wait_seconds)
-            await clock.sleep(verdict.wait_seconds)
+            if wait is None:
+                await clock.sleep(verdict.wait_seconds)
+            else:
+                await wait(error, attempt, verdict.wait_seconds)

@@ -9,8 +9,9 @@ from swarmq.models.events import Event
 from swarmq.models.messages import ToolCall, ToolResult, ToolSpec, Usage
 from swarmq.models.transcript import Entry
 
-RATE_LIMITED = "rate limited"
-"""What a branch does while a call of it waits for a permit."""
+RATE_LIMITED, RETRYING = "rate limited", "waiting to retry"
+BETWEEN_CALLS = (RATE_LIMITED, RETRYING)
+"""What a branch does while a call of it has not started: it waits for a permit, or after a refusal or a failure."""
 
 
 class Toolbox(Protocol):

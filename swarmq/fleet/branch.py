@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from swarmq.agent.ports import RATE_LIMITED
+from swarmq.agent.ports import BETWEEN_CALLS
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import LeaseLost, SwarmqError
 from swarmq.fleet.branch_work import BranchWork
@@ -157,8 +157,8 @@ def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Ca
             return LeaseEnd.LOST
         if renewal.cancel_reason is not None:
             return LeaseEnd.CANCELLED
-        # A call that waits for its permit has not started; one that runs, or a tool, is finished first.
-        return LeaseEnd.PARKED if renewal.paused and work.journal.doing == RATE_LIMITED else None
+        # A call that waits to start is not made; one that runs, or a tool, is finished first.
+        return LeaseEnd.PARKED if renewal.paused and work.journal.doing in BETWEEN_CALLS else None
 
     return renew
 

@@ -54,13 +54,12 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A call that asks for a permit. ``timeout_seconds`` bounds how long it can hold it."""
+    """A call that asks for a permit; ``tokens`` is what it is thought to take."""
 
     endpoint: str
     rates: Rates
     swarm_id: str
     tokens: int
-    timeout_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class HttpConversation:
         """Waits for a permit of the endpoint first; the time-out starts with the call."""
         admission, body = self._admission, self._body.render(max_output_tokens, temperature)
         tokens = int(sum(map(len, body)) / BYTES_PER_TOKEN)
-        wish = Wish(admission.endpoint, admission.rates, self._caller.swarm_id, tokens, timeout_seconds)
+        wish = Wish(admission.endpoint, admission.rates, self._caller.swarm_id, tokens)
         async with admission.slots:
             permit = await admission.limiter.acquire(wish, self._on_wait)
             report = Report(Verdict.FAILED)

@@ -23,8 +23,9 @@ log = structlog.get_logger()
 
 SHOWN_AFTER_SECONDS = 0.25
 """A wait that is shorter is nobody's business."""
-LEASE_MARGIN_SECONDS = 30.0
-"""A permit expires this long after its call must have ended: its process is gone."""
+PERMIT_SECONDS, KEEP_SECONDS = 30.0, 10.0
+"""A permit is good for so long, and is renewed so often while its call is under way: what a dead process held is free
+again soon, however long calls may take."""
 CLOSE_SECONDS = 2.0
 """For reports on their way when the process ends; what they hold expires."""
 
@@ -39,6 +40,9 @@ class FleetLimiter:
         self._process = new_call_id()
         self._queues: dict[str, _Queue] = {}
         self._reports: set[asyncio.Task[None]] = set()
+        self._under_way: dict[str, str] = {}
+        """Endpoints by ticket."""
+        self._keeper: asyncio.Task[None] | None = None
 
     async def acquire(self, wish: Wish, on_wait: Callable[[str], Awaitable[None]]) -> FleetPermit:
         """Wait for a permit of the endpoint. StoreError where Redis stays away.
@@ -60,6 +64,9 @@ class FleetLimiter:
                 await asyncio.sleep(delay_seconds)
                 permit.waited_seconds = now() - started
             granted = True
+            self._under_way[permit.ticket] = wish.endpoint
+            if self._keeper is None:
+                self._keeper = asyncio.get_running_loop().create_task(self._keep())
         finally:
             if not granted:
                 permit.release(_UNUSED)
@@ -67,6 +74,7 @@ class FleetLimiter:
 
     def report(self, ticket: str, wish: Wish, report: Report) -> None:
         """Send it behind the caller's back: an answer that was paid for neither waits for this nor is lost with it."""
+        self._under_way.pop(ticket, None)
         task = asyncio.get_running_loop().create_task(self._send(ticket, wish, report))
         self._reports.add(task)
         task.add_done_callback(self._reports.discard)
@@ -80,10 +88,27 @@ class FleetLimiter:
         except StoreError as error:  # the permit expires by itself
             log.warning("a model call's end could not be reported", endpoint=wish.endpoint, error=str(error))
 
+    async def _keep(self) -> None:
+        """Renew the permits of all calls under way, until there are none."""
+        try:
+            while self._under_way:
+                await asyncio.sleep(KEEP_SECONDS)
+                for endpoint in set(self._under_way.values()):
+                    tickets = [ticket for ticket, own in self._under_way.items() if own == endpoint]
+                    try:
+                        await self._gate.script("limiter_keep", [keys.LIMITER[1](endpoint)], (PERMIT_SECONDS, *tickets))
+                    except StoreError as error:  # they may expire, and a few calls too many start
+                        log.warning("permits were not renewed", endpoint=endpoint, error=str(error))
+        finally:
+            self._keeper = None
+
     async def aclose(self) -> None:
         """Wait for the reports that are on their way; before the gate is closed."""
         if self._reports:
             await asyncio.wait(self._reports, timeout=CLOSE_SECONDS)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
         for queue in self._queues.values():
             await queue.aclose()
 
@@ -121,8 +146,7 @@ class _Queue:
     async def ask(self, ticket: str, wish: Wish) -> float | None:
         """Seconds until the call may start; None where it has to wait in the queue."""
         self._rates = wish.rates
-        lease_seconds = wish.timeout_seconds + LEASE_MARGIN_SECONDS
-        call = (ticket, self._process, wish.swarm_id, wish.tokens, lease_seconds)
+        call = (ticket, self._process, wish.swarm_id, wish.tokens, PERMIT_SECONDS)
         reply = await self._gate.script("limiter_ask", self._keys, (*_limits(wish.rates), *call))
         delay_seconds, relied_on = float(reply[0]), bool(reply[2])
         if delay_seconds < 0 or relied_on:

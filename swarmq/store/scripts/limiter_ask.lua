@@ -2,7 +2,7 @@
 -- Ask for a permit; whoever gets none waits in the queue. Asking again changes nothing.
 -- Fair between swarms: each ticket gets the next share of its swarm, no lower than the share that was served last, and
 -- the lowest is served first. So a swarm with one call is next whatever another one has queued.
--- ARGV[6..10]: ticket, process, swarm, tokens that the call is thought to take, seconds that it may hold the permit
+-- ARGV[6..10]: ticket, process, swarm, tokens that the call is thought to take, seconds that its permit is good for
 -- Returns seconds until the start (-1: not yet), when to look again, whether others rely on it, what is waited for.
 local id, process = ARGV[6], ARGV[7]
 load()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from agent_fakes import FakeModel, Turn, call, says
 
+from swarmq.errors import TransientModelError
 from swarmq.fleet.branch import run_branch
 from swarmq.fleet.ending import cancel_swarm
 from swarmq.fleet.finish import finish_swarm
@@ -214,6 +215,19 @@ async def test_a_call_that_waits_for_a_permit_is_not_made_in_a_pause(runtime: Ru
     await asyncio.wait_for(asked.wait(), 10)
     await pause_swarm(runtime.store, SWARM, "lunch")
     assert await asyncio.wait_for(running, 10) == "parked"
+    assert await resumed(runtime) == [("branches", SWARM, ("reader",))]
+    assert await run(runtime, "reader") == "completed"
+
+
+async def test_a_call_that_waits_to_be_retried_is_not_made_in_a_pause(runtime: Runtime) -> None:
+    await in_stage_0(runtime)
+
+    async def failing() -> Any:
+        await pause_swarm(runtime.store, SWARM, "lunch")
+        raise TransientModelError("overloaded", 503, 600)
+
+    says_next(runtime, failing, says("It is there."))
+    assert await asyncio.wait_for(run(runtime, "reader"), 10) == "parked"
     assert await resumed(runtime) == [("branches", SWARM, ("reader",))]
     assert await run(runtime, "reader") == "completed"
 

@@ -89,7 +89,7 @@ async def test_an_absent_redis_is_a_store_error_for_callers_and_waiters(own_valk
     async def on_wait(reason: str) -> None:
         told.set()
 
-    wish = Wish("mine", Rates(max_concurrency=1), "s", 0, 60)
+    wish = Wish("mine", Rates(max_concurrency=1), "s", 0)
     try:
         held = await store.limiter.acquire(wish, on_wait)
         waiting = asyncio.create_task(store.limiter.acquire(wish, on_wait))

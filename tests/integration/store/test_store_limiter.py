@@ -34,8 +34,8 @@ reports = st.builds(
 )
 
 
-def wish(swarm: str = "s", tokens: int = 0, timeout_seconds: float = 60, **rates: float) -> Wish:
-    return Wish(ENDPOINT, Rates(**rates), swarm, tokens, timeout_seconds)  # type: ignore[arg-type]
+def wish(swarm: str = "s", tokens: int = 0, **rates: float) -> Wish:
+    return Wish(ENDPOINT, Rates(**rates), swarm, tokens)  # type: ignore[arg-type]
 
 
 async def quiet(reason: str) -> None:
@@ -171,7 +171,7 @@ async def test_starts_are_spaced(store: Store, rates: Rates, reason: str) -> Non
         reasons.append(told)
 
     started = time.monotonic()
-    await asyncio.gather(*(store.limiter.acquire(Wish(ENDPOINT, rates, "s", 0, 60), on_wait) for _ in range(6)))
+    await asyncio.gather(*(store.limiter.acquire(Wish(ENDPOINT, rates, "s", 0), on_wait) for _ in range(6)))
     assert 0.44 < time.monotonic() - started < 2
     assert reasons == [reason] * len(reasons) != []
 
@@ -217,12 +217,27 @@ async def test_a_cancelled_waiter_leaves_and_a_cancelled_call_gives_back(store: 
 
 
 async def test_permits_of_the_dead_expire(store: Store, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarmq.store.limiter.LEASE_MARGIN_SECONDS", 0.1)
-    async with other_process(valkey) as dead:
-        await taken(dead, 2, max_concurrency=2, timeout_seconds=0.2)
+    monkeypatch.setattr("swarmq.store.limiter.PERMIT_SECONDS", 0.3)
+    async with other_process(valkey) as dead:  # it does not come to renew them
+        await taken(dead, 2, max_concurrency=2)
     async with asyncio.timeout(PATIENCE_SECONDS):
         permit = await store.limiter.acquire(wish(max_concurrency=2), quiet)
     assert permit.waited_seconds > 0.1
+
+
+async def test_the_permit_of_a_long_call_is_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarmq.store.limiter.PERMIT_SECONDS", 0.3)
+    monkeypatch.setattr("swarmq.store.limiter.KEEP_SECONDS", 0.02)
+    [held] = await taken(store.limiter, 1, max_concurrency=1)
+    waiting = asyncio.create_task(store.limiter.acquire(wish(max_concurrency=1), quiet))
+    good_until = await store.now() + 0.6
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await store.now() < good_until:
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+        held.release(OK)
+        (await waiting).release(OK)
+    await eventually(store, flying=0, waiting=0)
 
 
 async def test_a_dead_waiter_is_passed_over(store: Store) -> None:
@@ -268,7 +283,7 @@ def test_whatever_calls_meet_the_limits_stay_sane(valkey: Valkey, met: list[Repo
     async def play() -> tuple[dict[str, float], float, int]:
         gate, endpoint = Gate(parse_address(valkey.url), retry_seconds=5, max_connections=4), next(_endpoints)
         store, rates = Store(gate), Rates(max_concurrency=25)
-        permits = [await store.limiter.acquire(Wish(endpoint, rates, "s", tokens, 60), quiet) for _ in met]
+        permits = [await store.limiter.acquire(Wish(endpoint, rates, "s", tokens), quiet) for _ in met]
         for permit, report in zip(permits, met, strict=True):
             permit.release(report)
         await store.limiter.aclose()

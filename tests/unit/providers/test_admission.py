@@ -60,7 +60,7 @@ async def test_an_answer_gives_its_permit_back_with_what_was_learned() -> None:
     found = models(limiter, lambda _: httpx.Response(200, json=ANSWER, headers=LEFT), requests_per_minute=60)
     await ask(found, Caller("swarm"))
     [wish], [report] = limiter.wishes, limiter.reports
-    assert (wish.endpoint, wish.swarm_id, wish.timeout_seconds) == ("mine", "swarm", 9)
+    assert (wish.endpoint, wish.swarm_id) == ("mine", "swarm")
     assert wish.rates == Rates(requests_per_minute=60)
     assert 1000 <= wish.tokens < 1100
     assert (report.verdict, report.tokens, report.signs.requests) == (Verdict.ANSWERED, 110, Bucket(10, 3, 7))
