@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from swarmq.models.branch import BranchSpec, Exit
+from swarmq.models.branch import BranchSpec, Exit, Outcome
 from swarmq.models.events import Event
 from swarmq.models.messages import Message, Usage
 from swarmq.models.options import SwarmOptions
@@ -75,3 +75,21 @@ class LoopResult:
     rate_limit_wait_seconds: float
     events: tuple[Event, ...]
     model_status: int = 0
+
+    def outcome(self, *, cost_usd: float | None, duration_seconds: float, continued_from: str | None) -> Outcome:
+        """What the branch ends with, as far as the loop can tell: nothing is committed yet."""
+        return Outcome(
+            exit=self.exit,
+            text=self.text,
+            error=self.error,
+            fault=self.fault,
+            limit=self.limit,
+            continued_from=continued_from,
+            model_status=self.model_status,
+            steps=self.steps,
+            tool_calls=self.tool_calls,
+            retries=self.retries,
+            usage=self.usage,
+            cost_usd=cost_usd,
+            duration_seconds=duration_seconds,
+        )

@@ -217,20 +217,10 @@ class BranchWork:
         """Commit what an edit branch left, refuse what its kind does not allow, and drop or keep the worktree."""
         if result.events:
             await self.runtime.store.events.emit(self.swarm_id, *result.events)
-        outcome = Outcome(
-            exit=result.exit,
-            text=result.text,
-            error=result.error,
-            fault=result.fault,
-            limit=result.limit,
-            continued_from=self._continued_from,
-            model_status=result.model_status,
-            steps=result.steps,
-            tool_calls=result.tool_calls,
-            retries=result.retries,
-            usage=result.usage,
+        outcome = result.outcome(
             cost_usd=self.journal.cost_usd,
             duration_seconds=self._duration(),
+            continued_from=self._continued_from,
         )
         if result.retries or result.rate_limit_wait_seconds:
             await self.runtime.store.swarms.add(
