@@ -14,8 +14,8 @@ from swarmq.fleet.runtime import Runtime
 
 log = structlog.get_logger()
 
-MOST_CLAIMS = 5
-"""A job that still fails after so many claims fails its swarm: each try may pay for a model call."""
+MOST_FAILURES = 5
+"""A job that has failed so often fails its swarm: each try may pay for a model call."""
 
 
 class LeaseEnd(StrEnum):
@@ -80,6 +80,8 @@ async def held_job(runtime: Runtime, swarm_id: str, name: str) -> AsyncIterator[
     except (LeaseLost, StoreError):
         raise
     except Exception as error:  # whatever it is, it must not be repeated without end, and the swarm tells it
-        if claim.token >= MOST_CLAIMS:
+        counter = f"failures of {name}"
+        await runtime.store.swarms.add(swarm_id, **{counter: 1})
+        if (await runtime.store.swarms.counters(swarm_id))[counter] >= MOST_FAILURES:
             await runtime.store.swarms.set_error(swarm_id, f"{name} failed: {type(error).__name__}: {error}")
         raise

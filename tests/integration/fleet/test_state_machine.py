@@ -18,7 +18,7 @@ from swarmq.fleet import finish as finish_module
 from swarmq.fleet import planning as planning_module
 from swarmq.fleet.accept import Submission, accept
 from swarmq.fleet.branch_work import BranchWork
-from swarmq.fleet.claims import MOST_CLAIMS, held_job
+from swarmq.fleet.claims import MOST_FAILURES, held_job
 from swarmq.fleet.dispatch import Dispatcher
 from swarmq.fleet.ending import cancel_swarm
 from swarmq.fleet.finish import finish_swarm
@@ -138,7 +138,12 @@ async def test_a_job_that_fails_again_and_again_fails_its_swarm(
 
     monkeypatch.setattr(planning_module, "_decompose", broken)
     await submitted(runtime.store)
-    for _ in range(MOST_CLAIMS):
+    await runtime.store.control.pause(SWARM, "lunch")
+    for _ in range(MOST_FAILURES):
+        await plan_swarm(runtime, SWARM)  # claims that do nothing are no failures
+    await runtime.store.control.resume(SWARM)
+    for _ in range(MOST_FAILURES):
+        assert (await runtime.store.swarms.load(SWARM)).error is None
         with pytest.raises(KeyError):
             await plan_swarm(runtime, SWARM)
     await plan_swarm(runtime, SWARM)
