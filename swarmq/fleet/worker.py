@@ -11,6 +11,7 @@ import ctypes
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -176,6 +177,19 @@ def run_beat() -> None:
     app = build_app(settings, url)
     warn_of_variables()
     warn_in_background(url)
-    app.Beat(
+    beat = app.Beat(
         loglevel=settings.log_level, scheduler="celery.beat:Scheduler", max_interval=settings.reconcile_seconds
-    ).run()
+    )
+    beat.install_sync_handler = lambda _: _stop_on_signals()
+    beat.run()
+
+
+def _stop_on_signals() -> None:
+    """Beat has nothing to save. Where the exception gets lost, as in a finalizer, the process ends all the same."""
+
+    def stop(*_: Any) -> None:
+        end_within(GOODBYE_SECONDS)
+        raise SystemExit
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
