@@ -40,10 +40,11 @@ def test_two_beats(fleet: ChaosFleet, passed: Passed) -> None:
 
 
 @pytest.mark.usefixtures("_settled")
+@pytest.mark.usefixtures("_settled")
 def test_beat_comes_late(fleet: ChaosFleet, passed: Passed) -> None:
     """Nothing is lost meanwhile: the branches of a killed worker wait."""
     fleet.kill("beat")
-    fleet.restart("agents-1", "agents-2", SWARMQ_VISIBILITY_TIMEOUT_SECONDS="300")
+    fleet.restart(*WORKERS, SWARMQ_VISIBILITY_TIMEOUT_SECONDS="300")
     swarm = fleet.begin()
     swarm.until_steps(20)
     blow = swarm.blow("agents-1", "agents-2")
@@ -131,11 +132,12 @@ CONTROLS = ("message lost", "worker killed")
 
 
 @pytest.mark.usefixtures("_settled")
+@pytest.mark.usefixtures("_settled")
 @pytest.mark.parametrize("fault", CONTROLS)
 def test_control_without_reconcile(fleet: ChaosFleet, passed: Passed, fault: str) -> None:
     """Without beat the swarm must not end: what the other tests show is the work of reconcile, and of nothing else."""
     fleet.kill("beat")
-    fleet.restart("agents-1", "agents-2", SWARMQ_VISIBILITY_TIMEOUT_SECONDS="300")
+    fleet.restart(*WORKERS, SWARMQ_VISIBILITY_TIMEOUT_SECONDS="300")
     numbers = itertools.count(1)
     if fault == "message lost":
         fleet.wire.publish = lambda queue, message: [] if next(numbers) == 5 else [message]
