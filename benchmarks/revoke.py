@@ -13,6 +13,7 @@ import json
 import statistics
 import time
 import urllib.request
+from typing import Any
 
 import psutil
 from harness import Fleet, running_fleet
@@ -34,10 +35,15 @@ CONVERSATION = {
 }
 
 
-def clients_gone(fleet: Fleet) -> list[float]:
+def stats(fleet: Fleet) -> dict[str, Any]:
+    """What the model server tells of itself."""
     base = fleet.settings.endpoints["bench"].base_url.removesuffix("/v1")
     with urllib.request.urlopen(f"{base}/stats") as answer:
-        return list(json.load(answer)["clients_gone_at"])
+        return dict(json.load(answer))
+
+
+def clients_gone(fleet: Fleet) -> list[float]:
+    return list(stats(fleet)["clients_gone_at"])
 
 
 def sleepers() -> int:
@@ -59,7 +65,7 @@ async def one_run(client: AsyncClient, fleet: Fleet) -> tuple[float, float]:
     while (await handle.status()).steps < 1:
         await asyncio.sleep(0.01)
     await until(lambda: sleepers() == 2)
-    await asyncio.sleep(0.1)  # the second model call is under way
+    await until(lambda: stats(fleet)["in_flight"] == 1)  # the second model call is under way
     started = time.monotonic()
     task_id = branch_task_id(handle.id, "waiter")
     await asyncio.to_thread(client.dispatch.app.control.revoke, task_id, terminate=True)
