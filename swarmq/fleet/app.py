@@ -105,6 +105,7 @@ def _connection(settings: Settings, address: Address) -> dict[str, Any]:
     transport: dict[str, Any] = {
         "visibility_timeout": settings.visibility_timeout_seconds,
         "unacked_restore_interval": max(1, min(RESTORE_SECONDS, settings.visibility_timeout_seconds // 2)),
+        "unacked_mutex_expire": RESTORE_SECONDS,  # whoever looks may die over it, and keep the others out
         "unacked_restore_throttle": 1,  # kombu's 10 is for a path that we do not take, and makes 100 s of the 10
         "socket_timeout": SOCKET_SECONDS,
         "socket_connect_timeout": SOCKET_SECONDS,

@@ -22,7 +22,7 @@ RECOVERY_SECONDS = LEASE_SECONDS + 1.5
 """The lease and 15 s, which is scaled as all intervals are."""
 START_SECONDS = 3.0
 """More where a process had to be started: that is not scaled."""
-QUIET_SECONDS = 30.0
+QUIET_SECONDS = 60.0
 BRANCH_MARK = "SWARMQ_BRANCH"
 LOST = "may or may not have taken effect"
 
