@@ -98,6 +98,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         mean = sum(extra) / len(extra)
         write(f"{fault:<44} {len(runs):>4} {failed:>6} {worst:>12.1f} s {mean:>17.1f} {max(extra):>5}")
     matrix = config.getoption("--matrix")
-    if matrix is not None:
+    if matrix is not None and not hasattr(config, "workerinput"):  # xdist's workers sum up too, each its own share
         with matrix.open("a") as file:
             file.writelines(json.dumps(run) + "\n" for runs in rows.values() for run in runs)
