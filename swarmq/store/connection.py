@@ -104,6 +104,11 @@ class Gate:
         """One command. Replies are bytes, ints, lists or None. StoreError after ``retry_seconds`` without an answer."""
         return await self._insist(self._main, lambda line: line.send(command))
 
+    async def now(self) -> float:
+        """Unix seconds by the clock of Redis, which all leases go by."""
+        seconds, microseconds = await self.call("TIME")
+        return int(seconds) + int(microseconds) / 1e6
+
     async def batch(self, commands: Sequence[Command]) -> list[Any]:
         """Several commands in one write, their replies in order; not atomic, and repeated as a whole."""
         return await self._insist(self._main, lambda line: asyncio.gather(*map(line.send, commands)))

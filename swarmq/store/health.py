@@ -76,7 +76,7 @@ class Health:
 
     async def ticked(self, every_seconds: float) -> None:
         """Note that ``reconcile`` has looked at all swarms."""
-        await self._gate.call("SET", keys.TICK(), dump_value({"at": await self._now(), "every": every_seconds}))
+        await self._gate.call("SET", keys.TICK(), dump_value({"at": await self._gate.now(), "every": every_seconds}))
 
     async def look(self, queues: Sequence[str]) -> FleetLook:
         """A few round trips, and a few more for each unfinished swarm. StoreError."""
@@ -94,7 +94,7 @@ class Health:
             except SchemaError as error:
                 unreadable[swarm_id] = str(error)
         return FleetLook(
-            now=await self._now(),
+            now=await self._gate.now(),
             server=await ask(self._gate),
             tick=_tick(tick),
             waiting={queue: sum(waiting[n * width : (n + 1) * width]) for n, queue in enumerate(queues)},
@@ -117,10 +117,6 @@ class Health:
             jobs=_jobs(pairs(jobs)),
             last_event_at=int(newest[0][0].partition(b"-")[0]) / 1000 if newest else 0.0,
         )
-
-    async def _now(self) -> float:
-        seconds, microseconds = await self._gate.call("TIME")
-        return int(seconds) + int(microseconds) / 1e6
 
 
 def _tick(raw: bytes | None) -> Tick | None:

@@ -41,5 +41,4 @@ class Store:
 
     async def now(self) -> float:
         """Unix seconds by the clock of Redis, which all leases go by."""
-        seconds, microseconds = await self.gate.call("TIME")
-        return int(seconds) + int(microseconds) / 1e6
+        return await self.gate.now()

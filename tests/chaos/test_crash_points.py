@@ -48,7 +48,7 @@ OF_SUBMITTED = {"control": CONTROL_POINTS, "agents": AGENTS_POINTS, "integrate":
 OF_MESSAGES = {P.SWARM_RECORDED: "control", P.PLAN_SENT: "control", P.VALUE_SENT: "integrate"}
 OF_REVOKES = (P.CANCEL_SPREAD, P.REVOKE_SENT)
 REDELIVERY_SECONDS = VISIBILITY_SECONDS + 10.0 + START_SECONDS
-"""kombu looks every 10 s for messages whose time-out is over."""
+"""Workers look every 2 s here for messages whose time-out is over (every 10 s by default, which this allows for)."""
 CASES = [(name, point, nth) for name, points in OF_SUBMITTED.items() for point, nth in points.items()]
 
 
