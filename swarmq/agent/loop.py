@@ -23,11 +23,9 @@ from swarmq.models.events import Event
 from swarmq.models.messages import Completion, Message, Role, ToolCall, ToolResult, Usage
 from swarmq.models.transcript import Entry
 from swarmq.providers.base import ChatModel
-from swarmq.providers.limiter import Caller
+from swarmq.providers.limiter import Caller, report_of
 
 log = structlog.get_logger()
-
-RATE_LIMIT_STATUSES = {429, 529}
 
 
 async def run_agent(
@@ -162,7 +160,7 @@ class _Loop:
     async def _wait_to_retry(self, error: ModelError, attempt: int, wait_seconds: float) -> None:
         self.retries += 1
         self.deadlines.waited(wait_seconds)
-        limited = error.status in RATE_LIMIT_STATUSES
+        limited = report_of(error).limited
         if limited:
             self.rate_limit_wait_seconds += wait_seconds
         self.events.append(self.narrator.retry(error, attempt, wait_seconds))

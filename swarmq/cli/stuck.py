@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from swarmq.cli.checks import Finding, Status
 from swarmq.cli.fleet_checks import LATE_TICKS, RESTART_STACK, beats
-from swarmq.cli.render import count, duration
+from swarmq.cli.render import count, duration, one_line
 from swarmq.models.branch import BranchState
 from swarmq.models.swarm import SwarmState
 
@@ -73,7 +73,8 @@ def _swarm(swarm: SwarmLook, around: Surroundings) -> list[Finding]:
     record = swarm.record
     if record.paused_at and record.cancel_reason is None and not record.state.final:
         past, swarm_id = duration(around.now - record.paused_at), record.spec.id
-        said = f"{swarm_id} is paused for {past}; swarmq resume {swarm_id} lets it go on"
+        why = f" ({one_line(record.pause_reason, 200)})" if record.pause_reason else ""
+        said = f"{swarm_id} is paused for {past}{why}; swarmq resume {swarm_id} lets it go on"
         return [Finding("swarm", "ok", said, since=record.paused_at, swarm=swarm_id)]
     found = [finding for branch in swarm.branches for finding in _branch(swarm, branch, around)]
     found += _jobs(swarm, around)

@@ -17,19 +17,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
 
 from swarmq.agent.ports import BETWEEN_CALLS
 from swarmq.crash_points import CrashPoint, reached
-from swarmq.errors import LeaseLost, SwarmqError
+from swarmq.errors import LeaseLost, SchemaError, SwarmqError, UsageError
 from swarmq.fleet.branch_work import BranchWork
 from swarmq.fleet.claims import LeaseEnd, keep_alive
 from swarmq.fleet.ending import move_on
+from swarmq.fleet.journal import StoreJournal
+from swarmq.fleet.planning import model_of
 from swarmq.fleet.pool import Job, StopReason
 from swarmq.fleet.runtime import Runtime
-from swarmq.models.branch import Exit, Outcome
+from swarmq.models.branch import BranchRecord, Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.store.branches import Claim
 
@@ -83,13 +86,7 @@ async def _deliver(
         return claim.status
     await stops.shielded(move_on(runtime.dispatch, swarm_id, claim.record.spec.stage, claim))
     if claim.status == "exhausted":
-        outcome = Outcome(
-            exit=Exit.FAILED,
-            fault="infrastructure",
-            error=f"given up after {claim.deliveries} workers were lost while they ran it (max_deliveries)",
-            checkpoint=claim.record.checkpoint,
-        )
-        return await stops.shielded(_end(runtime, claim, outcome))
+        return await stops.shielded(_give_up(runtime, claim, claim.record))
     if claim.status == "yielded":  # to the end of the queue, behind the other swarms' branches
         await stops.shielded(runtime.dispatch.branches(swarm_id, [branch_id]))
     if claim.status != "claimed":
@@ -109,6 +106,28 @@ async def _deliver(
         await stops.shielded(_hand_over(runtime, claim, work))
         return "handed_over"
     return await stops.shielded(_end_cancelled(runtime, claim, work))
+
+
+async def _give_up(runtime: Runtime, claim: Claim, record: BranchRecord) -> str:
+    """End a branch that loses its workers, with the figures of what they had come to."""
+    spec, store = record.spec, runtime.store
+    journal = StoreJournal(store, spec, claim.token)
+    # Neither an unknown endpoint nor an entry that cannot be read may keep the branch from its end.
+    with suppress(UsageError):
+        journal.price = runtime.models.price(model_of(runtime, await store.swarms.load(spec.swarm_id)))
+    with suppress(SchemaError):
+        journal.resume(await store.transcripts.load(spec.swarm_id, spec.id))
+    outcome = Outcome(
+        exit=Exit.FAILED,
+        fault="infrastructure",
+        error=f"given up after {claim.deliveries} workers were lost while they ran it (max_deliveries)",
+        checkpoint=record.checkpoint,
+        steps=journal.steps,
+        tool_calls=journal.tool_calls,
+        usage=journal.usage,
+        cost_usd=journal.cost_usd,
+    )
+    return await _end(runtime, claim, outcome)
 
 
 async def _work_under_lease(

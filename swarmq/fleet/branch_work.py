@@ -20,6 +20,7 @@ from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.result_cache import cached_outcome, keep_result
 from swarmq.fleet.runtime import Runtime
+from swarmq.fleet.spending import require_price
 from swarmq.fleet.stages import plan_of, repository_of
 from swarmq.fleet.worktree_setup import ready_worktree
 from swarmq.models.branch import BranchRecord, Exit, Observation, Outcome
@@ -157,6 +158,7 @@ class BranchWork:
         store, spec = self.runtime.store, self.record.spec
         entries = await store.transcripts.load(self.swarm_id, self.branch_id) if self.claim.token > 1 else []
         model_spec = model_of(self.runtime, swarm)
+        require_price(self.runtime.models, swarm.spec.options, (model_spec,))  # the planner's settings may differ
         self.journal.price = self.runtime.models.price(model_spec)
         self.journal.resume(entries)
         adopted = self._continuation.entries if self._continuation is not None else ()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from celery import Celery
-from chaos_fleet import END_SECONDS, PROCESSES, VISIBILITY_SECONDS, ChaosFleet
+from chaos_fleet import END_SECONDS, VISIBILITY_SECONDS, ChaosFleet
 from chaos_swarm import CALLS
 from fleet_stack import until
 from verdict import RECOVERY_SECONDS, START_SECONDS, Verdict, check, check_recoveries, lasting_keys, processes_of
@@ -20,8 +20,10 @@ from swarmq.store import keys
 
 Passed = Callable[..., None]
 P = CrashPoint
-CONTROL_POINTS = {P.STAGE_RECORDED: 2, P.CHORD_PUBLISHED: 1, P.MEMBER_PUBLISHED: 3}
-AGENTS_POINTS = {
+OF_SUBMITTED = {
+    P.STAGE_RECORDED: 2,
+    P.CHORD_PUBLISHED: 1,
+    P.MEMBER_PUBLISHED: 3,
     P.PLAN_RECORDED: 1,
     P.START_STAGE_SENT: 1,
     P.BRANCH_CLAIMED: 2,
@@ -35,8 +37,6 @@ AGENTS_POINTS = {
     P.SLOTS_SENT: 1,
     P.FINISH_STAGE_SENT: 1,
     P.BRANCH_ACKED: 2,
-}
-INTEGRATE_POINTS = {
     P.MERGE_MADE: 2,
     P.MERGE_RECORDED: 2,
     P.STAGE_CLOSED: 1,
@@ -44,25 +44,23 @@ INTEGRATE_POINTS = {
     P.RESULT_BRANCH_WRITTEN: 1,
     P.SWARM_ENDED: 1,
 }
-OF_SUBMITTED = {"control": CONTROL_POINTS, "agents": AGENTS_POINTS, "integrate": INTEGRATE_POINTS}
-OF_MESSAGES = {P.SWARM_RECORDED: "control", P.PLAN_SENT: "control", P.VALUE_SENT: "integrate"}
+"""With the number of the time at which the first process that comes by so often dies."""
+OF_MESSAGES = (P.SWARM_RECORDED, P.PLAN_SENT, P.VALUE_SENT)
 OF_REVOKES = (P.CANCEL_SPREAD, P.REVOKE_SENT)
 REDELIVERY_SECONDS = VISIBILITY_SECONDS + 10.0 + START_SECONDS
 """Workers look every 2 s here for messages whose time-out is over (every 10 s by default, which this allows for)."""
-CASES = [(name, point, nth) for name, points in OF_SUBMITTED.items() for point, nth in points.items()]
 
 
 def test_every_point_is_a_case() -> None:
-    cases = [*(point for _, point, _ in CASES), *OF_MESSAGES, *OF_REVOKES]
+    cases = [*OF_SUBMITTED, *OF_MESSAGES, *OF_REVOKES]
     assert sorted(cases) == sorted(CrashPoint)
 
 
-@pytest.mark.parametrize(("name", "point", "nth"), CASES, ids=[point.value for _, point, _ in CASES])
-def test_killed_before(fleet: ChaosFleet, passed: Passed, name: str, point: CrashPoint, nth: int) -> None:
-    names = [process for process, queue in PROCESSES.items() if queue == name]
-    marker = fleet.trap(f"{point}:kill:{nth}", *names)
+@pytest.mark.parametrize("point", OF_SUBMITTED)
+def test_killed_before(fleet: ChaosFleet, passed: Passed, point: CrashPoint) -> None:
+    fleet.trap(f"{point}:kill:{OF_SUBMITTED[point]}")
     swarm = fleet.begin()
-    pid = fleet.sprung(marker)
+    pid = fleet.sprung()
     swarm.blow(pids=[pid]).struck().recovered()
     passed(check(swarm, swarm.result(), faults=1, bound_seconds=RECOVERY_SECONDS + START_SECONDS))
 
@@ -77,9 +75,9 @@ def producer(fleet: ChaosFleet) -> Iterator[Celery]:
 
 @pytest.mark.parametrize("point", OF_MESSAGES)
 def test_killed_before_for_a_producer(fleet: ChaosFleet, producer: Celery, passed: Passed, point: CrashPoint) -> None:
-    marker = fleet.trap(point, OF_MESSAGES[point])
+    fleet.trap(point)
     swarm, sent = fleet.send(producer)
-    fleet.sprung(marker)
+    fleet.sprung()
     since = time.monotonic()
     until(lambda: fleet.redis.exists(keys.SWARM(swarm.handle.id)) or None, "the record", REDELIVERY_SECONDS)
     if point is P.VALUE_SENT:
@@ -96,12 +94,12 @@ def test_killed_before_for_a_producer(fleet: ChaosFleet, producer: Celery, passe
 def test_killed_before_for_a_cancellation(
     fleet: ChaosFleet, producer: Celery, passed: Passed, point: CrashPoint
 ) -> None:
-    marker = fleet.trap(point, "control")
     swarm, sent = fleet.send(producer)
     until(lambda: fleet.redis.exists(keys.SWARM(swarm.handle.id)) or None, "the record")
     swarm.until_steps(20)
+    fleet.trap(point)
     producer.control.revoke(sent.id, terminate=True)
-    fleet.sprung(marker)
+    fleet.sprung()
     since = time.monotonic()
     result = swarm.result()
     swarm.note_recovery(since)
