@@ -59,7 +59,7 @@ def surroundings(
 
 def swarms(look: FleetLook, around: Surroundings) -> list[Finding]:
     """A finding for each branch, job and swarm that stands still, and one line where all move."""
-    findings = [finding for swarm in look.swarms for finding in _swarm(swarm, around)]
+    findings = [finding for swarm in look.swarms for finding in one_swarm(swarm, around)]
     for swarm_id, error in look.unreadable.items():
         findings.append(Finding("swarm", "fail", error, UPDATE, swarm=swarm_id))
     if not findings:
@@ -69,7 +69,8 @@ def swarms(look: FleetLook, around: Surroundings) -> list[Finding]:
     return findings
 
 
-def _swarm(swarm: SwarmLook, around: Surroundings) -> list[Finding]:
+def one_swarm(swarm: SwarmLook, around: Surroundings) -> list[Finding]:
+    """What stands still in it; empty where nothing does."""
     record = swarm.record
     if record.paused_at and record.cancel_reason is None and not record.state.final:
         past, swarm_id = duration(around.now - record.paused_at), record.spec.id
