@@ -193,6 +193,7 @@ async def _reason(runtime: Runtime, claim: Claim) -> str:
 
 async def _park(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
     """Give the branch back without a message; where the swarm was resumed meanwhile, it needs one after all."""
+    reached(CrashPoint.BRANCH_PARKED)
     await runtime.store.events.emit(work.swarm_id, work.event(EventType.BRANCH_PARKED, step=work.journal.steps))
     if await _hand_over(runtime, claim, work):
         await runtime.dispatch.branches(work.swarm_id, [work.branch_id])

@@ -67,7 +67,8 @@ class ProcessorWaits:
 
     def _fleet_seconds(self) -> float:
         """What all threads of the fleet have waited since the last look; one that is new, since it began."""
-        seen = {thread: seconds for pid in list(self._pids()) for thread, seconds in thread_waits(pid)}
+        pids = [pid for parent in list(self._pids()) for pid in (parent, *children(parent))]
+        seen = {thread: seconds for pid in pids for thread, seconds in thread_waits(pid)}
         before, self._threads = self._threads, seen
         return sum(seconds - before.get(thread, 0.0) for thread, seconds in seen.items())
 
@@ -75,6 +76,15 @@ class ProcessorWaits:
         """All waits until that moment, as of the first sample that is not before it."""
         found = bisect.bisect_left(self._samples, (moment, 0.0))
         return self._samples[min(found, len(self._samples) - 1)][1]
+
+
+def children(pid: int) -> list[int]:
+    """What its main thread has started: the processes of a prefork pool."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
 
 
 def thread_waits(pid: int) -> Iterator[tuple[tuple[int, str], float]]:

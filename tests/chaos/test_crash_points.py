@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from celery import Celery
-from chaos_fleet import END_SECONDS, VISIBILITY_SECONDS, ChaosFleet
+from chaos_fleet import END_SECONDS, PATIENCE_SECONDS, VISIBILITY_SECONDS, ChaosFleet
 from chaos_swarm import CALLS
 from fleet_stack import until
 from verdict import RECOVERY_SECONDS, START_SECONDS, Verdict, check, check_recoveries, lasting_keys, processes_of
@@ -27,6 +27,7 @@ OF_SUBMITTED = {
     P.PLAN_RECORDED: 1,
     P.START_STAGE_SENT: 1,
     P.BRANCH_CLAIMED: 2,
+    P.CALL_MADE: 11,
     P.ANSWER_RECORDED: 11,
     P.TOOLS_RUN: 11,
     P.WORKTREE_SAVED: 7,
@@ -46,13 +47,14 @@ OF_SUBMITTED = {
 }
 """With the number of the time at which the first process that comes by so often dies."""
 OF_MESSAGES = (P.SWARM_RECORDED, P.PLAN_SENT, P.VALUE_SENT)
+OF_PAUSES = (P.BRANCH_PARKED,)
 OF_REVOKES = (P.CANCEL_SPREAD, P.REVOKE_SENT)
 REDELIVERY_SECONDS = VISIBILITY_SECONDS + 10.0 + START_SECONDS
 """Workers look every 2 s here for messages whose time-out is over (every 10 s by default, which this allows for)."""
 
 
 def test_every_point_is_a_case() -> None:
-    cases = [*OF_SUBMITTED, *OF_MESSAGES, *OF_REVOKES]
+    cases = [*OF_SUBMITTED, *OF_MESSAGES, *OF_PAUSES, *OF_REVOKES]
     assert sorted(cases) == sorted(CrashPoint)
 
 
@@ -88,6 +90,24 @@ def test_killed_before_for_a_producer(fleet: ChaosFleet, producer: Celery, passe
     passed(check(swarm, swarm.result(), faults=1, bound_seconds=REDELIVERY_SECONDS))
     until(lambda: sent.backend.get_state(sent.id) == "SUCCESS" or None, "the value", END_SECONDS)
     assert sent.backend.get_result(sent.id)["success"] is True
+
+
+@pytest.mark.parametrize("point", OF_PAUSES)
+def test_killed_before_in_a_pause(fleet: ChaosFleet, passed: Passed, point: CrashPoint) -> None:
+    """What it held waits for the end of the pause, and no model is called before it."""
+    swarm = fleet.begin()
+    swarm.until_steps(20)
+    fleet.trap(point)
+    assert swarm.handle.pause("chaos")
+    pid = fleet.sprung()
+    blow = swarm.blow(pids=[pid])
+    until(lambda: set(swarm.held_by(None)) == set(swarm.held_by([pid])) or None, "the end of all other steps")
+    calls = swarm.calls()
+    fleet.wire.wait(PATIENCE_SECONDS)
+    assert swarm.calls() == calls
+    assert swarm.handle.resume()
+    blow.struck().recovered()
+    passed(check(swarm, swarm.result(), faults=1, bound_seconds=RECOVERY_SECONDS + START_SECONDS))
 
 
 @pytest.mark.parametrize("point", OF_REVOKES)
