@@ -48,7 +48,7 @@ def checkpoint(clone: PrivateClone, worktree: Worktree, previous: str | None) ->
 
     Raises WorkspaceError if a newer token has taken the branch over.
     """
-    tree = _staged_tree(clone, worktree, strict=False)
+    tree = staged_tree(clone, worktree, strict=False)
     head = adopted_head(clone, worktree)
     if (tree, head) == _last(clone, worktree, previous):
         return None
@@ -78,7 +78,7 @@ def commit(
     Commits that the agent made itself are kept below it; if they hold everything, the last of them gets the trailers.
     Called again, it gives the commit that is there.
     """
-    tree = _staged_tree(clone, worktree, strict=True)
+    tree = staged_tree(clone, worktree, strict=True)
     if tree == clone.commit(worktree.base).tree:
         return None
     head = adopted_head(clone, worktree)
@@ -102,11 +102,11 @@ def changed_files(clone: PrivateClone, worktree: Worktree) -> tuple[str, ...]:
     """Names of the files that differ from the branch's base."""
     if worktree.token == 0:  # readers share their index: it is only read
         return tuple(changed_names(view_of(clone, worktree)))
-    tree = _staged_tree(clone, worktree, strict=False)
+    tree = staged_tree(clone, worktree, strict=False)
     return numstat(clone.git, worktree.base, tree)[0]
 
 
-def _staged_tree(clone: PrivateClone, worktree: Worktree, *, strict: bool) -> str:
+def staged_tree(clone: PrivateClone, worktree: Worktree, *, strict: bool) -> str:
     """The tree of the files as they are. git is asked to write it only where the index changed since the last time."""
     view, index = view_of(clone, worktree), index_of(clone, worktree)
     if not index.is_file():

@@ -79,7 +79,7 @@ def _sorted_out(view: GitAt, root: Path, names: Sequence[str]) -> tuple[list[str
         except (FileNotFoundError, NotADirectoryError):
             taken.append(name)
             continue
-        if _beyond_link(root, name):
+        if beyond_link(root, name):
             gone.append(name)
         elif stat.S_ISDIR(found.st_mode):
             directories.append(name)
@@ -97,7 +97,7 @@ def _sorted_out(view: GitAt, root: Path, names: Sequence[str]) -> tuple[list[str
     return taken, gone, refused
 
 
-def _beyond_link(root: Path, name: str) -> bool:
+def beyond_link(root: Path, name: str) -> bool:
     """Whether one of the directories above is a symbolic link now: then the file is not in the worktree any more."""
     parent = os.path.dirname(name)
     while parent:

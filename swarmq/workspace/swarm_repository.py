@@ -14,11 +14,22 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from swarmq.errors import DiskFullError, WorkspaceError
 from swarmq.models.swarm import MergeReport
-from swarmq.workspace import carrying, commits, copying, history, integration, publishing, result_commits, worktrees
+from swarmq.workspace import (
+    carrying,
+    commits,
+    copying,
+    history,
+    integration,
+    publishing,
+    result_commits,
+    snapshots,
+    worktrees,
+)
 from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.commits import CommitInfo
 from swarmq.workspace.git import IDENTITY
 from swarmq.workspace.private_clone import PrivateClone
+from swarmq.workspace.snapshots import Snapshot
 from swarmq.workspace.worktrees import Worktree
 
 __all__ = ["CommitInfo", "SwarmRepository", "Worktree"]
@@ -73,6 +84,18 @@ class SwarmRepository:
     async def open_reader(self, stage: int, commit: str) -> Worktree:
         """A checkout that all readers of the stage share; never one in which a file was changed."""
         return await self._run_in_clone(worktrees.open_reader, stage, commit)
+
+    async def open_detached(self, name: str, commit: str) -> Worktree:
+        """A new worktree of a commit, which belongs to no branch; for ``remove_worktree`` when it is done with."""
+        return await self._run_in_clone(worktrees.open_detached, name, commit)
+
+    async def snapshot(self, worktree: Worktree) -> Snapshot:
+        """The worktree's files as they are now, for ``put_back``."""
+        return await self._run(snapshots.take_snapshot, worktree)
+
+    async def put_back(self, worktree: Worktree, before: Snapshot) -> tuple[str, ...]:
+        """Undo what was done to the files since; their names. Ignored files stay as they are."""
+        return await self._run(snapshots.put_back, worktree, before)
 
     async def copy_ignored(self, worktree: Worktree, globs: Sequence[str]) -> tuple[str, ...]:
         """Copy ignored files of the user's checkout that match; names of those copied. Nothing is overwritten."""

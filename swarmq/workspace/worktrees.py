@@ -19,6 +19,8 @@ from swarmq.workspace.private_clone import PrivateClone, publish_directory, vali
 from swarmq.workspace.staging import changed_names
 
 READER_PREFIX = "read-"
+DETACHED_PREFIX = "at@"
+"""No branch's worktree begins like that."""
 READER_PATIENCE_SECONDS = 10.0
 """Who makes the checkout of a stage's readers may have been stopped in the middle of it."""
 _REMOVAL_ROUNDS = 5
@@ -124,6 +126,13 @@ def open_reader(clone: PrivateClone, stage: int, commit: str) -> Worktree:
         if not changed_names(view_of(clone, worktree)):
             return worktree
         number += 1
+
+
+def open_detached(clone: PrivateClone, name: str, commit: str) -> Worktree:
+    """A new worktree of a commit that belongs to no branch, made anew where there is one of that name."""
+    worktree = Worktree(clone.worktrees / f"{DETACHED_PREFIX}{valid_branch(name)}", "", commit, 0, commit, commit)
+    _build(clone, worktree)
+    return worktree
 
 
 def _ready(clone: PrivateClone, worktree: Worktree) -> bool:
