@@ -173,7 +173,9 @@ acts = st.sampled_from(
     ]
 )
 scripts = st.lists(st.tuples(acts, names, st.integers(0, 3)), max_size=6).map(
-    lambda steps: "; ".join(f"{{ {act.format(name, number)}; }} 2>/dev/null || true" for act, name, number in steps) or "true"
+    lambda steps: (
+        "; ".join(f"{{ {act.format(name, number)}; }} 2>/dev/null || true" for act, name, number in steps) or "true"
+    )
 )
 
 
