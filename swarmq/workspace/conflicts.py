@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from swarmq.workspace.git import shown
-from swarmq.workspace.merge_tree import MergedTree, Message
+from swarmq.workspace.merge_tree import MergedTree, Message, Stage
 
 MERGED_BEFORE = "merged-before"
 THIS_SUBTASK = "this-subtask"
@@ -42,8 +42,8 @@ def describe(merged: MergedTree, ours: str, theirs: str) -> str:
     kept on one line.
     """
     told = _told(merged)
-    entries = [_entry(message, ours, theirs) for message in told[:DESCRIBED]]
-    entries += _modes(merged)
+    sides = {(stage.name, stage.number): stage for stage in merged.stages}
+    entries = [_entry(message, ours, theirs, sides) for message in told[:DESCRIBED]]
     if len(told) > DESCRIBED:
         entries.append(f"- and {len(told) - DESCRIBED} more")
     files = len(merged.conflicts)
@@ -58,21 +58,14 @@ def _told(merged: MergedTree) -> list[Message]:
     return [message for message in told if message.kind != "CONFLICT (contents)" or message.names not in binary]
 
 
-def _entry(message: Message, ours: str, theirs: str) -> str:
+def _entry(message: Message, ours: str, theirs: str, sides: Mapping[tuple[str, int], Stage]) -> str:
     text = message.text.removeprefix("warning: ").replace(ours, MERGED_BEFORE).replace(theirs, THIS_SUBTASK)
-    return " ".join(["-", _line(text.removeprefix("CONFLICT ")), *_HINTS.get(message.kind, "").split()])
-
-
-def _modes(merged: MergedTree) -> list[str]:
-    """Files that only one side may execute, which git does not say."""
-    modes: dict[str, dict[int, str]] = {}
-    for stage in merged.stages:
-        modes.setdefault(stage.name, {})[stage.number] = stage.mode
-    return [
-        f"- {_line(name)}: its mode is {sides[2][-3:]} in {MERGED_BEFORE} and {sides[3][-3:]} in {THIS_SUBTASK}."
-        for name, sides in modes.items()
-        if {sides.get(2), sides.get(3)} == {"100644", "100755"}
-    ][:DESCRIBED]
+    hint = _HINTS.get(message.kind, "")
+    one, other = sides.get((message.names[0], 2)), sides.get((message.names[0], 3))
+    if one is not None and other is not None and one.mode != other.mode and message.kind == "CONFLICT (contents)":
+        modes = f"Its mode is {one.mode[-3:]} in {MERGED_BEFORE} and {other.mode[-3:]} in {THIS_SUBTASK}."
+        hint = modes if one.blob == other.blob else f"{hint} {modes}"
+    return f"- {_line(text.removeprefix('CONFLICT '))} {hint}".rstrip()
 
 
 def _line(text: str) -> str:

@@ -6,6 +6,7 @@ parent tells a repeated merge from a new one.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from swarmq.errors import WorkspaceError
@@ -13,7 +14,7 @@ from swarmq.models.swarm import MergeReport
 from swarmq.workspace.attributes import carry_attributes
 from swarmq.workspace.commits import write_commit
 from swarmq.workspace.git import shown
-from swarmq.workspace.merge_tree import merge_tree
+from swarmq.workspace.merge_tree import MergedTree, merge_tree
 from swarmq.workspace.private_clone import PrivateClone, valid_commit
 from swarmq.workspace.staging import numstat
 
@@ -51,7 +52,7 @@ def prepare_merge(
         return MergeReport(status="empty", commit=tip)
     merged = merge_tree(clone, tip, commit)
     if not merged.clean:
-        return _conflict(clone, tip, commit, merged.conflicts)
+        return _conflict(clone, tip, commit, merged)
     change = numstat(clone.git, tip, merged.tree)
     if not change[0] and clone.contains(tip, commit):
         return MergeReport(status="empty", commit=tip)
@@ -115,8 +116,11 @@ def _merged(merge: str, change: tuple[tuple[str, ...], int, int]) -> MergeReport
     return MergeReport(status="merged", commit=merge, files=files, insertions=insertions, deletions=deletions)
 
 
-def _conflict(clone: PrivateClone, tip: str, commit: str, conflicts: tuple[str, ...]) -> MergeReport:
+def _conflict(clone: PrivateClone, tip: str, commit: str, merged: MergedTree) -> MergeReport:
     base = clone.git.run("merge-base", tip, commit).text
+    # git gives a side that has no room under its own name one with the id of its commit behind it.
+    moved = re.compile(rf"~(?:{tip}|{commit})(?:_\d+)?(?=/|$)")
+    conflicts = tuple(dict.fromkeys(moved.sub("", name) for name in merged.conflicts))
     diffs = {
         shown(name): (_diff(clone, base, tip, name), _diff(clone, base, commit, name))
         for name in conflicts[:DIFFED_FILES]

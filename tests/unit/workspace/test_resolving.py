@@ -143,3 +143,110 @@ async def test_a_resolver_goes_on_from_its_checkpoint(sides: tuple[SwarmReposito
     assert git(clone_of(swarm), "log", "-1", "--format=%P", made.commit) == f"{start} {theirs}"
     with pytest.raises(WorkspaceError, match="was taken over"):
         await opened(sides, token=1)
+
+
+KINDS = [
+    (
+        "printf '\\0\\1' > bin",
+        "printf '\\0\\2' > bin",
+        ["UU bin"],
+        "Cannot merge binary files: bin (merged-before vs. this-subtask) The file is that of merged-before",
+    ),
+    ("rm f.txt", f"printf '{THEIRS}' > f.txt", ["DU f.txt"], "(modify/delete): f.txt deleted in merged-before"),
+    (f"printf '{OURS}' > f.txt", "rm f.txt", ["UD f.txt"], "(modify/delete): f.txt deleted in this-subtask"),
+    (
+        "git mv f.txt one.txt",
+        "git mv f.txt two.txt",
+        ["DD f.txt", "AU one.txt", "UA two.txt"],
+        "(rename/rename): f.txt renamed to one.txt in merged-before and to two.txt in this-subtask. Decide for one",
+    ),
+    ("ln -s to link", "echo x > link", ["AU link", "UA link~this-subtask"], "link had different types on each side"),
+    (
+        "rm f.txt; mkdir f.txt; echo x > f.txt/x",
+        f"printf '{THEIRS}' > f.txt",
+        ["DU f.txt~this-subtask"],
+        "directory in the way",
+    ),
+    (
+        "echo one > run; chmod +x run",
+        "echo one > run",
+        ["AA run"],
+        "Merge conflict in run Its mode is 755 in merged-before and 644 in this-subtask.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "status", "text"), KINDS)
+async def test_kinds_of_conflicts_are_described(
+    ours: str, theirs: str, status: list[str], text: str, user: Path, tmp_path: Path
+) -> None:
+    base = add_commit(user, {"f.txt": BASE, "bin": b"\0\0"}, "Files")
+    swarm = SwarmRepository(tmp_path / "state", SWARM, user, base)
+    start, commit = await conflicting(swarm, base, ours, theirs)
+    told = await swarm.conflict_description(start, commit)
+    assert text in told, told
+    assert start not in told
+    assert commit not in told
+    worktree = await swarm.open_resolver("b.r1", 1, start, commit)
+    conflicts = git(worktree.path, "status", "--porcelain", "-z").split("\0")
+    assert [line for line in conflicts if "U" in line[:2] or line[:2] in ("AA", "DD")] == status
+    shown = await swarm.unresolved(worktree, commit)
+    assert shown == tuple(line[3:] for line in status if "~" in line)
+
+
+async def test_many_conflicts_are_counted(user: Path, tmp_path: Path) -> None:
+    base = add_commit(user, {}, "Nothing")
+    swarm = SwarmRepository(tmp_path / "state", SWARM, user, base)
+    script = "for number in $(seq 130); do echo {0} > file$number; done; echo {0} > 'two\nlines'"
+    start, theirs = await conflicting(swarm, base, script.format("a"), script.format("b"))
+    told = await swarm.conflict_description(start, theirs)
+    assert told.startswith("Merging this-subtask with what was merged before leaves conflicts in 131 files:\n")
+    assert "- and 31 more\n" in told
+    assert len(told.splitlines()) == 104
+
+
+DOCUMENT = "Title\n=======\n\n{}\n\nMore\n=======\n<<<<<<< HEAD\na\n=======\nb\n>>>>>>> other\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        (DOCUMENT.format("both"), False),
+        (DOCUMENT.format("both").replace("\n", "\r\n"), False),
+        (DOCUMENT.format("New\n=======\n"), True),  # below a line that no side has there
+        (DOCUMENT.format("ours\n=======\ntheirs"), True),
+        (DOCUMENT.format("ours\ntheirs\n>>>>>>> this-subtask"), True),
+        (DOCUMENT.format("<<<<<<< merged-before\nours\ntheirs"), True),
+        (DOCUMENT.format("ours\n||||||| 1234567\n"), True),
+        (DOCUMENT.format("<<<<<<<<< Temporary merge branch 1\n"), True),
+        (DOCUMENT.format("<<<<<< six\n====== ======\n"), False),
+    ],
+)
+async def test_what_looks_like_markers(content: str, left: bool, user: Path, tmp_path: Path) -> None:
+    base = add_commit(user, {"f.md": DOCUMENT.format("base")}, "Document")
+    swarm = SwarmRepository(tmp_path / "state", SWARM, user, base)
+    script = "sed -i 's/^base$/{}/' f.md"
+    start, theirs = await conflicting(swarm, base, script.format("ours"), script.format("theirs"))
+    worktree = await swarm.open_resolver("b.r1", 1, start, theirs)
+    assert await swarm.unresolved(worktree, theirs) == ("f.md",)
+    write(worktree.path, {"f.md": content, "new.md": "How to\n=======\n\n<<<<<<< HEAD\n"})
+    assert await swarm.unresolved(worktree, theirs) == (("f.md",) if left else ())
+
+
+async def test_markers_in_a_file_that_was_moved_are_found(sides: tuple[SwarmRepository, str, str]) -> None:
+    swarm, _, theirs = sides
+    worktree = await opened(sides)
+    shell(worktree.path, "mv f.txt elsewhere.txt")
+    assert await swarm.unresolved(worktree, theirs) == ("elsewhere.txt",)
+
+
+async def test_attributes_decide_how_long_markers_are(user: Path, tmp_path: Path) -> None:
+    base = add_commit(user, {".gitattributes": "*.txt conflict-marker-size=12\n", "f.txt": BASE}, "Long markers")
+    swarm = SwarmRepository(tmp_path / "state", SWARM, user, base)
+    start, theirs = await conflicting(swarm, base, f"printf '{OURS}' > f.txt", f"printf '{THEIRS}' > f.txt")
+    worktree = await swarm.open_resolver("b.r1", 1, start, theirs)
+    assert "\n============\n" in (worktree.path / "f.txt").read_text()
+    write(worktree.path, {"f.txt": "one\nours\n============\ntheirs\nthree\n"})
+    assert await swarm.unresolved(worktree, theirs) == ("f.txt",)
+    write(worktree.path, {"f.txt": "one\nours\n=======\ntheirs\nthree\n"})  # of seven: an underline here
+    assert await swarm.unresolved(worktree, theirs) == ()
