@@ -68,7 +68,8 @@ class BranchVerify:
 
     async def __call__(self) -> VerifyReport | None:
         place = self.place
-        if self.spec.kind is Kind.EDIT and not await place.repository.changed_files(place.worktree):
+        must_change = self.spec.kind is Kind.EDIT and self.spec.theirs is None
+        if must_change and not await place.repository.changed_files(place.worktree):
             return None  # the branch fails for it, whatever verify would say
         await self.checkpoint()
         await self.journal.tell(VERIFYING, Narrator(self.spec, time.time).verifying(self.commands))

@@ -289,7 +289,9 @@ async def test_a_merged_commit_is_verified_in_a_clean_worktree_once(
     assert (report.passed, report.commit, report.changed) == (True, commit, ("b.txt",))
     assert ledger.read_text().split() == ["setup", "swarm", "own"], "each once, the swarm's first"
     assert worktrees(runtime) == []
-    assert not (runtime.settings.state_dir / "swarms" / SWARM / "indexes" / f"at@{commit}").exists()
+    assert sorted(path.name for path in (runtime.settings.state_dir / "swarms" / SWARM / "indexes").iterdir()) == [
+        "beta-1"
+    ]
     again = await verify_commit(runtime, record, own, repository, commit)
     assert again == report
     assert ledger.read_text().split() == ["setup", "swarm", "own"]
