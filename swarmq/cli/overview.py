@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from swarmq.models.options import SwarmOptions
     from swarmq.models.plan import Subtask
     from swarmq.models.swarm import SubtaskResult, SwarmResult
+    from swarmq.models.verify import VerifyReport
 
 HEADERS = ("stage", "subtask", "kind", "status", "steps", "tokens", "time", "merge", "note")
 
@@ -112,6 +113,16 @@ def merge_text(merge: MergeReport | None) -> str:
         case "conflict":
             return f"conflict: {', '.join(merge.conflicts)}"
     return merge.status
+
+
+def verify_text(report: VerifyReport | None) -> str:
+    """What verify came to, in a line."""
+    if report is None:
+        return ""
+    put_back = f"; files that it changed were put back: {', '.join(report.changed)}" if report.changed else ""
+    if report.passed:
+        return f"passed in {duration(report.seconds)}{put_back}"
+    return f"failed: {one_line(report.command, 80)} {report.ending}{put_back}"
 
 
 def _total(usage: Usage) -> int:
@@ -223,6 +234,7 @@ def branch_pairs(branch: BranchRecord, subtask: Subtask | None, now: float) -> l
             ("files", ", ".join(outcome.files) or "-"),
         ]
         optional = (
+            ("verify", verify_text(outcome.verify)),
             ("worktree", outcome.worktree),
             ("from cache", outcome.cached_from),
             ("limit", outcome.limit),

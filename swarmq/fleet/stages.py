@@ -275,6 +275,7 @@ def subtask_result(
         cached=outcome.cached_from is not None,
         continued_from=outcome.continued_from,
         limit=outcome.limit,
+        verify=outcome.verify,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from swarmq.errors import WorkspaceError
+from swarmq.errors import SetupError
 from swarmq.models.swarm import SwarmSpec
 from swarmq.workspace.shell import Shell
 from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
@@ -16,7 +16,7 @@ TAIL_CHARACTERS = 2_000
 async def ready_worktree(
     repository: SwarmRepository, worktree: Worktree, spec: SwarmSpec, shell: Shell, outputs: Path
 ) -> None:
-    """Raises WorkspaceError with the end of the output where ``setup`` fails: the branch then fails, not the agent."""
+    """Raises SetupError with the end of the output where ``setup`` fails: the branch then fails, not the agent."""
     options = spec.options
     if options.copy_globs:
         await repository.copy_ignored(worktree, options.copy_globs)
@@ -24,7 +24,7 @@ async def ready_worktree(
         return
     result = await shell.run(options.setup, timeout_seconds=options.setup_timeout_seconds, spill=outputs / SETUP_LOG)
     if result.timed_out:
-        raise WorkspaceError(f"setup {options.setup!r} took longer than {options.setup_timeout_seconds:g} s")
+        raise SetupError(f"setup {options.setup!r} took longer than {options.setup_timeout_seconds:g} s")
     if result.exit_code != 0:
         tail = result.output[-TAIL_CHARACTERS:]
-        raise WorkspaceError(f"setup {options.setup!r} ended with exit code {result.exit_code}:\n{tail}")
+        raise SetupError(f"setup {options.setup!r} ended with exit code {result.exit_code}:\n{tail}")

@@ -56,6 +56,14 @@ class Subtask(Record):
             )
         return self
 
+    @model_validator(mode="after")
+    def _verifiable(self) -> Subtask:
+        if self.kind is Kind.READ and self.verify:
+            raise ValueError(
+                f"subtask {self.name!r}: verify: branches of kind read have no worktree of their own to run it in"
+            )
+        return self
+
     @property
     def id(self) -> str:
         return slug(self.name)

@@ -11,6 +11,8 @@ TEXT_CHARACTERS = 20_000
 LAST_WORDS_CHARACTERS = 2000
 """Of an agent that failed: its last text often says why."""
 DIFF_CHARACTERS = 4000
+VERIFY_CHARACTERS = 2000
+"""The end of an output: test runners sum up there."""
 FILES_LISTED = 20
 CONFLICTS_SHOWN = 5
 TASK_CHARACTERS = 200
@@ -60,6 +62,7 @@ def _failure(result: SubtaskResult) -> Iterator[str]:
     if result.text.strip():
         heading = "What the agent says" if result.status is SubtaskStatus.CONFLICT else "Its last words"
         yield f"\n{heading}:\n{cut(result.text.strip(), LAST_WORDS_CHARACTERS)}"
+    yield from _verified(result)
     if result.merge is not None and result.merge.status == "conflict":
         yield from _conflict(result.merge)
     if result.merge is not None and result.merge.status == "unmerged":
@@ -69,13 +72,27 @@ def _failure(result: SubtaskResult) -> Iterator[str]:
         yield f"\nIts files are kept in {result.worktree}"
 
 
+def _verified(result: SubtaskResult) -> Iterator[str]:
+    """What the command printed that did not pass: on the merged tree, else in the branch's worktree."""
+    rejected = result.merge.verify if result.merge is not None and result.merge.status == "rejected" else None
+    report = rejected or result.verify
+    if report is None or report.passed:
+        return
+    where = " on the merged tree" if report is rejected else ""
+    yield f"\nVerify{where}: {report.command} {report.ending}"
+    if report.output.strip():
+        yield _indented(report.output[-VERIFY_CHARACTERS:])
+    if report.whole is not None:
+        yield f"    [the whole of what it printed: {report.whole}]"
+
+
 def _merged(merge: MergeReport) -> str:
     match merge.status:
         case "merged":
             lines = f"+{merge.insertions} -{merge.deletions}"
             return f"Merged: {_count(len(merge.files))} ({lines}): {_names(merge.files)}"
         case "rejected":
-            return "Not merged: the merged tree did not pass verify"
+            return f"Not merged: with it the merged tree does not pass verify ({_names(merge.files)})"
         case "empty":
             return "Merged: nothing was left to merge, the changes were there already."
         case "unmerged":

@@ -49,6 +49,9 @@ WAITING = _swarm("waiting", "list", "stage_open, branch ends: branches for which
 SLOTS = _swarm("slots", "set", "stage_open, branch ends: queued and running branches, at most max_subagents")
 RUNNING = _swarm("running", "set", "branch_*: branches that somebody holds; fewer than slots")
 NUDGES = _swarm("nudges", "hash", "nudge: what was found standing still, how often it was sent again, and when next")
+VERIFIED = _swarm(
+    "verified", "hash", "verify_*: tree and commands -> the run that verifies it, its report if it passed"
+)
 STAGE = _swarm("stage:%s", "hash", "stage_*, branch ends: state, times, merges")
 STAGE_BRANCHES = _swarm("stage:%s:branches", "list", "stage_open: ids of the stage's branches")
 STAGE_DONE = _swarm("stage:%s:done", "set", "branch ends: ids of those that have ended")

@@ -16,6 +16,7 @@ from swarmq.store.shared import Shared
 from swarmq.store.stages import Stages
 from swarmq.store.swarms import Swarms
 from swarmq.store.transcripts import Transcripts
+from swarmq.store.verified import Verified
 from swarmq.store.workers import Workers
 
 
@@ -35,6 +36,7 @@ class Store:
         self.shared = Shared(gate)
         self.cache = Cache(gate)
         self.audit = Audit(gate)
+        self.verified = Verified(gate)
         self.workers = Workers(gate)
         self.limiter = FleetLimiter(gate)
         self.health = Health(gate)

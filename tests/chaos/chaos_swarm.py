@@ -8,6 +8,7 @@ from typing import Any
 from swarmq.testing import Script
 
 TASK = "Split the work of the chaos suite"
+MENDED = "Do work that does not pass at first."
 STEPS = 10
 LINES = 8
 SLOW_TOOL_STEP, SLOW_TOOL_SECONDS = 4, 0.3
@@ -79,8 +80,15 @@ def script() -> Script:
         {"match": part.instruction, "turns": [*(_turn(part, step) for step in range(1, STEPS)), {"text": part.text}]}
         for part in PARTS
     ]
+    mended = [*(turn for file in ("first", "second") for turn in _written(file))]
+    conversations.append({"match": MENDED, "turns": mended})
     planner = {"match": TASK, "turns": [{"tool_calls": [{"name": "submit_plan", "arguments": {"subtasks": plan}}]}]}
     return Script.model_validate({"latency_ms": LATENCY_MS, "conversations": [*conversations, planner]})
+
+
+def _written(file: str) -> list[dict[str, Any]]:
+    call = {"name": "write", "arguments": {"file_path": f"{file}.txt", "content": file}}
+    return [{"tool_calls": [call]}, {"text": f"The {file} file is written."}]
 
 
 def _turn(part: Part, step: int) -> dict[str, Any]:

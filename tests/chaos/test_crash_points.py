@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery
 from chaos_fleet import END_SECONDS, PROCESSES, VISIBILITY_SECONDS, ChaosFleet
-from chaos_swarm import CALLS
+from chaos_swarm import CALLS, MENDED
 from fleet_stack import until
 from verdict import RECOVERY_SECONDS, START_SECONDS, Verdict, check, lasting_keys, processes_of
 
+from swarmq import Plan, Subtask
 from swarmq.crash_points import CrashPoint
 from swarmq.fleet.app import celery_url
 from swarmq.models.branch import BranchState
@@ -46,6 +47,7 @@ INTEGRATE_POINTS = {
 }
 OF_SUBMITTED = {"control": CONTROL_POINTS, "agents": AGENTS_POINTS, "integrate": INTEGRATE_POINTS}
 OF_MESSAGES = {P.SWARM_RECORDED: "control", P.PLAN_SENT: "control", P.VALUE_SENT: "integrate"}
+OF_VERIFY = (P.VERIFY_RUN, P.SENT_BACK)
 OF_REVOKES = (P.CANCEL_SPREAD, P.REVOKE_SENT)
 REDELIVERY_SECONDS = VISIBILITY_SECONDS + 10.0 + START_SECONDS
 """Workers look every 2 s here for messages whose time-out is over (every 10 s by default, which this allows for)."""
@@ -53,7 +55,7 @@ CASES = [(name, point, nth) for name, points in OF_SUBMITTED.items() for point, 
 
 
 def test_every_point_is_a_case() -> None:
-    cases = [*(point for _, point, _ in CASES), *OF_MESSAGES, *OF_REVOKES]
+    cases = [*(point for _, point, _ in CASES), *OF_MESSAGES, *OF_VERIFY, *OF_REVOKES]
     assert sorted(cases) == sorted(CrashPoint)
 
 
@@ -90,6 +92,26 @@ def test_killed_before_for_a_producer(fleet: ChaosFleet, producer: Celery, passe
     passed(check(swarm, swarm.result(), faults=1, bound_seconds=REDELIVERY_SECONDS))
     until(lambda: sent.backend.get_state(sent.id) == "SUCCESS" or None, "the value", END_SECONDS)
     assert sent.backend.get_result(sent.id)["success"] is True
+
+
+@pytest.mark.parametrize("point", OF_VERIFY)
+def test_killed_before_for_work_that_does_not_pass(fleet: ChaosFleet, passed: Passed, point: CrashPoint) -> None:
+    marker = fleet.trap(point, "agents-1", "agents-2")
+    repo, own = fleet.workplace()
+    plan = Plan(subtasks=(Subtask(name="Mended", instruction=MENDED),))
+    handle = fleet.client.submit(plan, repo=repo, verify="cat second.txt", verify_rounds=1, **own)
+    fleet.sprung(marker)
+    since = time.monotonic()
+    result = handle.result(END_SECONDS)
+    assert result.success, result.report
+    (subtask,) = result.subtasks
+    assert (subtask.steps, len(fleet.stack.server.requests)) == (4, 4), "no answer was paid for twice"
+    assert subtask.verify is not None
+    assert subtask.verify.passed
+    told = [entry.verify for entry in handle.transcript("mended") if entry.verify is not None]
+    assert [report.passed for report in told] == [False], "the agent was told once"
+    assert not processes_of(handle.id)
+    passed(Verdict(1, 0, time.monotonic() - since))
 
 
 @pytest.mark.parametrize("point", OF_REVOKES)
