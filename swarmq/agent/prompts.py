@@ -56,16 +56,17 @@ def opening_messages(
     tools: Sequence[ToolSpec],
     project: str = "",
     context: str = "",
+    approach: str = "",
     verify: Sequence[str] = (),
 ) -> tuple[Message, Message]:
     """System and user prompt of a branch.
 
     ``root`` is its working directory, ``project`` the repository's own instructions, ``context`` the text of its
-    dependencies' results, ``verify`` the commands that have to pass.
+    dependencies' results, ``approach`` what a candidate of a race is to try, ``verify`` the commands that have to pass.
     """
     return (
         system(system_prompt(subtask, branch_id, root, tools, project, verify)),
-        user(user_prompt(subtask.instruction, context)),
+        user(user_prompt(subtask.instruction, context, approach)),
     )
 
 
@@ -152,10 +153,17 @@ def instructions_section(instructions: Sequence[Instructions]) -> str:
     return "\n\n".join(parts)
 
 
-def user_prompt(instruction: str, context: str = "") -> str:
-    """The task, and what was found out before it."""
-    task = f"Complete this task:\n\n{instruction.strip()}"
-    return f"{task}\n\n# Context from earlier work\n{context.strip()}" if context.strip() else task
+def user_prompt(instruction: str, context: str = "", approach: str = "") -> str:
+    """The task, how to go about it, and what was found out before it."""
+    parts = [f"Complete this task:\n\n{instruction.strip()}"]
+    if approach.strip():
+        parts.append(
+            "# Approach\nOther agents do the same task at the same time, each in a way of its own; the best work is "
+            f"taken. Yours is this, as long as it leads to a good result:\n{approach.strip()}"
+        )
+    if context.strip():
+        parts.append(f"# Context from earlier work\n{context.strip()}")
+    return "\n\n".join(parts)
 
 
 def retry_note(root: Path | None, error: str, *, saved: bool) -> Message:

@@ -142,6 +142,10 @@ def _conflict(data: dict[str, Any]) -> str:
     return f"conflict in {', '.join(map(str, data.get('files') or []))}"
 
 
+def _promoted(data: dict[str, Any]) -> str:
+    return "wins its race: it passed verify" if data.get("by") == "verify" else "wins its race by its score"
+
+
 _TEXTS: dict[EventType, Callable[[dict[str, Any]], str]] = {
     EventType.SWARM_STARTED: lambda data: f"started: {data.get('task', '')}",
     EventType.SWARM_PLANNED: _planned,
@@ -173,6 +177,9 @@ _TEXTS: dict[EventType, Callable[[dict[str, Any]], str]] = {
     EventType.VERIFY_PASSED: _verify_passed,
     EventType.VERIFY_FAILED: _verify_failed,
     EventType.MERGED: _merged,
+    EventType.PROMOTED: _promoted,
     EventType.CONFLICT: _conflict,
+    EventType.RESOLVING: lambda data: f"its conflict goes to an agent, as {data.get('resolver', '?')}",
+    EventType.REJECTED: lambda _: "not merged: the merged tree does not pass verify",
     EventType.SWARM_FINISHED: _swarm_finished,
 }

@@ -17,11 +17,13 @@ from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaErro
 from swarmq.fleet.continuing import Anew, Continuation, look_back, note_for
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import model_of
+from swarmq.fleet.resolving import task_of
 from swarmq.fleet.result_cache import cached_outcome, keep_result
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import plan_of, repository_of
+from swarmq.fleet.stages import repository_of
+from swarmq.fleet.standing import plan_of
 from swarmq.fleet.verifying import BranchVerify, VerifyPlace
-from swarmq.fleet.worktree_setup import ready_worktree
+from swarmq.fleet.worktree_setup import open_worktree, ready_worktree
 from swarmq.models.branch import BranchRecord, Exit, Observation, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.plan import Kind, Subtask
@@ -93,9 +95,9 @@ class BranchWork:
 
     async def _run(self) -> Outcome:
         swarm = await self.runtime.store.swarms.load(self.swarm_id)
-        subtask = plan_of(swarm).subtask(self.record.spec.subtask_id)
-        structlog.contextvars.bind_contextvars(subtask=subtask.id)
+        structlog.contextvars.bind_contextvars(subtask=self.record.spec.subtask_id)
         self._repository = repository_of(self.runtime, swarm)
+        subtask = await task_of(self.runtime, swarm, self.record.spec, self._repository)
         await self._announce(subtask)
         if self.claim.token == 1:
             hit = await cached_outcome(self.runtime, swarm, subtask, self.record.spec, self._repository)
@@ -141,14 +143,13 @@ class BranchWork:
         spec, repository = self.record.spec, self._repository
         if repository is None or spec.base_commit is None:
             return
+        worktree = await open_worktree(repository, spec, spec.base_commit, self.claim.token, self._checkpoint)
+        self._worktree = worktree
         if spec.kind is Kind.READ:
-            self._worktree = await repository.open_reader(spec.stage, spec.base_commit)
             return
-        start = self._checkpoint or spec.base_commit
-        self._worktree = await repository.open_worktree(spec.id, self.claim.token, start)
         environment = child_environment(swarm.spec.options.env)
-        self._shell = Shell(self._worktree.path, environment, self._cookie(self.claim.token))
-        await ready_worktree(repository, self._worktree, swarm.spec, self._shell, self.outputs_dir())
+        self._shell = Shell(worktree.path, environment, self._cookie(self.claim.token))
+        await ready_worktree(repository, worktree, swarm.spec, self._shell, self.outputs_dir())
 
     def _cookie(self, token: int) -> str:
         """One per holder: who was paused, and finds its lease lost, must not end the processes of the new holder."""
@@ -157,7 +158,7 @@ class BranchWork:
     async def _agent(self, swarm: SwarmRecord, subtask: Subtask) -> LoopResult:
         store, spec = self.runtime.store, self.record.spec
         entries = await store.transcripts.load(self.swarm_id, self.branch_id) if self.claim.token > 1 else []
-        model_spec = model_of(self.runtime, swarm)
+        model_spec = spec.model or model_of(self.runtime, swarm)
         self.journal.price = self.runtime.models.price(model_spec)
         self.journal.resume(entries)
         adopted = self._continuation.entries if self._continuation is not None else ()
@@ -179,11 +180,9 @@ class BranchWork:
         )
         toolbox, options = Toolbox(tools), swarm.spec.options
         commands = branch_commands(options, subtask) if self._shell is not None else ()
-        if self._repository is not None and self._worktree is not None and self._shell is not None and commands:
+        if self._repository is not None and self._worktree is not None and self._shell is not None:
             place = VerifyPlace(self._repository, self._worktree, self._shell, tools.saved.reserve)
-            self._verify = BranchVerify(
-                place, commands, options.verify_timeout_seconds, spec, self.checkpoint, self.journal
-            )
+            self._verify = BranchVerify(place, commands, options, spec, self.checkpoint, self.journal)
         model = await self.runtime.models.open(model_spec)
         opening = opening_messages(
             subtask=subtask,
@@ -192,6 +191,7 @@ class BranchWork:
             tools=toolbox.specs(),
             project=await project_instructions(root) if root is not None else "",
             context=dependency_context(plan_of(swarm), subtask, swarm.results, model.context_window_tokens),
+            approach=spec.approach,
             verify=commands,
         )
         note = note_for(root, entries, self._continuation)
@@ -258,10 +258,12 @@ class BranchWork:
         repository, worktree = self._repository, self._worktree
         if repository is None or worktree is None or self.record.spec.kind is not Kind.EDIT:
             return None
-        subject = f"{subtask.name}: {subtask.instruction}".split("\n")[0][:SUBJECT_CHARACTERS]
+        what = f"Resolve the conflict of {subtask.name}" if self.record.spec.resolves else subtask.instruction
+        subject = f"{subtask.name}: {what}".split("\n")[0][:SUBJECT_CHARACTERS]
         trailers = {"Swarmq-Swarm": self.swarm_id, "Swarmq-Subtask": subtask.id, "Swarmq-Branch": self.branch_id}
         reached(CrashPoint.COMMIT_MADE)
-        return await repository.commit(worktree, message=subject, trailers=trailers)
+        theirs = self.record.spec.theirs
+        return await repository.commit(worktree, message=subject, trailers=trailers, theirs=theirs)
 
     def _with_kept_worktree(self, outcome: Outcome) -> Outcome:
         own = self._worktree is not None and self.record.spec.kind is not Kind.READ

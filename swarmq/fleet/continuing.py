@@ -9,7 +9,7 @@ from pathlib import Path
 from swarmq.agent.adopting import adopt, answers_in
 from swarmq.agent.prompts import resume_note, retry_note
 from swarmq.errors import NotFoundError, SchemaError
-from swarmq.fleet.stages import latest_branches, plan_of
+from swarmq.fleet.standing import plan_of
 from swarmq.models.branch import BranchRecord, BranchSpec, Outcome
 from swarmq.models.messages import Message
 from swarmq.models.plan import Subtask
@@ -54,10 +54,11 @@ class Anew:
     reason: str
 
 
-async def last_attempt(store: Store, swarm: SwarmRecord, subtask_id: str) -> Attempt | None:
-    """In that swarm, else in those that it tried again; None where the subtask never got an answer. NotFoundError."""
+async def last_attempt(store: Store, swarm: SwarmRecord, branch_id: str) -> Attempt | None:
+    """In that swarm, else in those that it tried again; None where the branch never got an answer. NotFoundError."""
     while True:
-        branch = latest_branches(await store.branches.load_of(swarm.spec.id, subtask_id)).get(subtask_id)
+        exists = await store.branches.exists(swarm.spec.id, branch_id)
+        branch = await store.branches.load(swarm.spec.id, branch_id) if exists else None
         if branch is not None and branch.outcome is not None:
             try:
                 entries = await store.transcripts.load(swarm.spec.id, branch.spec.id)
@@ -109,7 +110,7 @@ async def continuation(
     if swarm.spec.anew or swarm.spec.retry_of is None:
         return None
     try:
-        attempt = await last_attempt(store, await store.swarms.load(swarm.spec.retry_of), subtask.id)
+        attempt = await last_attempt(store, await store.swarms.load(swarm.spec.retry_of), spec.id)
     except NotFoundError:
         return Anew(swarm.spec.retry_of, "its records are gone (keep_days is over)")
     except SchemaError as error:

@@ -50,6 +50,10 @@ class VerifyPlace:
     reserve: Reserve
 
 
+MARKERS_COMMAND = "git diff --check"
+"""What would tell of conflict markers."""
+
+
 @dataclass
 class BranchVerify:
     """Verifies the work of one branch for the agent loop; the journal keeps the last report.
@@ -60,7 +64,7 @@ class BranchVerify:
 
     place: VerifyPlace
     commands: tuple[str, ...]
-    timeout_seconds: float
+    options: SwarmOptions
     spec: BranchSpec
     checkpoint: Callable[[], Awaitable[None]]
     journal: StoreJournal
@@ -68,9 +72,14 @@ class BranchVerify:
 
     async def __call__(self) -> VerifyReport | None:
         place = self.place
+        if not self.commands and self.spec.theirs is None:
+            return None
         must_change = self.spec.kind is Kind.EDIT and self.spec.theirs is None
         if must_change and not await place.repository.changed_files(place.worktree):
             return None  # the branch fails for it, whatever verify would say
+        marked = await self._conflict_markers()
+        if marked is not None or not self.commands:
+            return marked
         await self.checkpoint()
         await self.journal.tell(VERIFYING, Narrator(self.spec, time.time).verifying(self.commands))
         reached(CrashPoint.VERIFY_RUN)
@@ -80,12 +89,21 @@ class BranchVerify:
             place.worktree,
             place.shell,
             self.commands,
-            timeout_seconds=self.timeout_seconds,
+            timeout_seconds=self.options.verify_timeout_seconds,
             reserve=place.reserve,
         )
         self.running, self.journal.verified = False, report
         await self.journal.tell("verified")
         return report
+
+    async def _conflict_markers(self) -> VerifyReport | None:
+        """A resolver is done when no file holds a conflict marker, before anything else is looked at."""
+        place, theirs = self.place, self.spec.theirs
+        files = await place.repository.unresolved(place.worktree, theirs) if theirs is not None else ()
+        if not files:
+            return None
+        output = "\n".join(f"{name}: conflict markers are left" for name in files)
+        return VerifyReport(passed=False, command=MARKERS_COMMAND, exit_code=2, output=output)
 
 
 async def verify_commit(

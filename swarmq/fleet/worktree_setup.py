@@ -1,16 +1,29 @@
-"""Making a new worktree ready: copied files, then the swarm's ``setup`` command, with its output kept."""
+"""A branch's worktree: opened, then made ready with copied files and ``setup``, whose output is kept."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from swarmq.errors import SetupError
+from swarmq.models.branch import BranchSpec
+from swarmq.models.plan import Kind
 from swarmq.models.swarm import SwarmSpec
 from swarmq.workspace.shell import Shell
 from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
 
 SETUP_LOG = "setup.log"
 TAIL_CHARACTERS = 2_000
+
+
+async def open_worktree(
+    repository: SwarmRepository, spec: BranchSpec, base: str, token: int, checkpoint: str | None
+) -> Worktree:
+    """The branch's files: its checkpoint, or the base, in which a resolver finds the other side merged."""
+    if spec.kind is Kind.READ:
+        return await repository.open_reader(spec.stage, base)
+    if checkpoint is None and spec.theirs is not None:
+        return await repository.open_resolver(spec.id, token, base, spec.theirs)
+    return await repository.open_worktree(spec.id, token, checkpoint or base)
 
 
 async def ready_worktree(

@@ -53,7 +53,9 @@ def _success(result: SubtaskResult) -> Iterator[str]:
     yield cut(result.text.strip() or "(no text)", TEXT_CHARACTERS)
     if result.merge is not None:
         yield ""
-        yield _merged(result.merge)
+        resolved = f" Its conflict was resolved by {result.resolved_by}." if result.resolved_by else ""
+        yield f"{_merged(result.merge)}{resolved}"
+    yield from _race(result)
 
 
 def _failure(result: SubtaskResult) -> Iterator[str]:
@@ -65,11 +67,28 @@ def _failure(result: SubtaskResult) -> Iterator[str]:
     yield from _verified(result)
     if result.merge is not None and result.merge.status == "conflict":
         yield from _conflict(result.merge)
-    if result.merge is not None and result.merge.status == "unmerged":
+    if result.merge is not None and result.merge.status in ("unmerged", "rejected"):
         yield ""
         yield _merged(result.merge)
+    yield from _race(result)
     if result.worktree is not None:
         yield f"\nIts files are kept in {result.worktree}"
+
+
+def _race(result: SubtaskResult) -> Iterator[str]:
+    """What became of each candidate."""
+    if result.candidates:
+        yield f"\nRace of {len(result.candidates)}:"
+    for one in result.candidates:
+        how = "won" if one.promoted and result.success else one.exit.value
+        score = "" if one.score is None else f", score {one.score:.2f}"
+        why = f": {one.error}" if one.error and not one.promoted else ""
+        model = f", {one.model}" if one.model else ""
+        yield f"- {one.branch_id}{model}: {how} after {_steps(one.steps)}{score}{why}"
+
+
+def _steps(steps: int) -> str:
+    return "1 step" if steps == 1 else f"{steps} steps"
 
 
 def _verified(result: SubtaskResult) -> Iterator[str]:

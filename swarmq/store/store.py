@@ -12,6 +12,7 @@ from swarmq.store.events import Events
 from swarmq.store.health import Health
 from swarmq.store.jobs import Jobs
 from swarmq.store.limiter import FleetLimiter
+from swarmq.store.races import Races
 from swarmq.store.shared import Shared
 from swarmq.store.stages import Stages
 from swarmq.store.swarms import Swarms
@@ -28,6 +29,7 @@ class Store:
         self.swarms = Swarms(gate)
         self.stages = Stages(gate)
         self.branches = Branches(gate)
+        self.races = Races(gate)
         self.control = Control(gate)
         self.budgets = Budgets(gate)
         self.jobs = Jobs(gate)

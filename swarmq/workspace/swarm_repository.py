@@ -91,6 +91,14 @@ class SwarmRepository:
         """A new checkout of a commit that belongs to the caller alone: to verify a merge before it lands."""
         return await self._run_in_clone(worktrees.open_detached, name, commit)
 
+    async def snapshot(self, worktree: Worktree) -> Snapshot:
+        """The worktree's files as they are now, for ``put_back``."""
+        return await self._run(snapshots.take_snapshot, worktree)
+
+    async def put_back(self, worktree: Worktree, before: Snapshot) -> tuple[str, ...]:
+        """Undo what was done to the files since; their names. Ignored files stay as they are."""
+        return await self._run(snapshots.put_back, worktree, before)
+
     async def open_resolver(self, branch_id: str, token: int, start: str, theirs: str) -> Worktree:
         """The first worktree of a resolver: its files as merging ``theirs`` into ``start`` leaves them.
 
@@ -106,14 +114,6 @@ class SwarmRepository:
     async def unresolved(self, worktree: Worktree, theirs: str) -> tuple[str, ...]:
         """Files of a resolver's worktree that still hold conflict markers; ``theirs`` is what it was opened with."""
         return await self._run(resolving.unresolved, worktree, theirs)
-
-    async def snapshot(self, worktree: Worktree) -> Snapshot:
-        """The worktree's files as they are now, for ``put_back``."""
-        return await self._run(snapshots.take_snapshot, worktree)
-
-    async def put_back(self, worktree: Worktree, before: Snapshot) -> tuple[str, ...]:
-        """Undo what was done to the files since; their names. Ignored files stay as they are."""
-        return await self._run(snapshots.put_back, worktree, before)
 
     async def copy_ignored(self, worktree: Worktree, globs: Sequence[str]) -> tuple[str, ...]:
         """Copy ignored files of the user's checkout that match; names of those copied. Nothing is overwritten."""

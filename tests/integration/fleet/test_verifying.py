@@ -18,7 +18,8 @@ from swarmq.fleet.ending import cancel_swarm
 from swarmq.fleet.finish import finish_swarm
 from swarmq.fleet.pausing import pause_swarm, resume_swarm
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import finish_stage, repository_of, start_stage
+from swarmq.fleet.settling import finish_stage
+from swarmq.fleet.stages import repository_of, start_stage
 from swarmq.fleet.verifying import verify_commit
 from swarmq.models.branch import BranchRecord, BranchState, Exit
 from swarmq.models.events import Event, EventType
@@ -105,7 +106,7 @@ async def begin(runtime: Runtime, repo: Path, *subtasks: Subtask, **options: Any
     )
     await runtime.store.swarms.create(spec)
     await runtime.store.swarms.set_plan(SWARM, Plan(subtasks=subtasks or (ALPHA,)))
-    await start_stage(runtime, SWARM, 0)
+    await start_stage(runtime, SWARM)
     return await runtime.store.swarms.load(SWARM)
 
 
