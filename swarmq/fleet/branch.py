@@ -31,8 +31,9 @@ from swarmq.fleet.ending import move_on
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.pool import Job, StopReason
+from swarmq.fleet.racing import stop_losers
 from swarmq.fleet.runtime import Runtime
-from swarmq.models.branch import BranchRecord, Exit, Outcome
+from swarmq.models.branch import BranchRecord, BranchSpec, Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.store.branches import Claim
 
@@ -114,7 +115,7 @@ async def _give_up(runtime: Runtime, claim: Claim, record: BranchRecord) -> str:
     journal = StoreJournal(store, spec, claim.token)
     # Neither an unknown endpoint nor an entry that cannot be read may keep the branch from its end.
     with suppress(UsageError):
-        journal.price = runtime.models.price(model_of(runtime, await store.swarms.load(spec.swarm_id)))
+        journal.price = runtime.models.price(spec.model or model_of(runtime, await store.swarms.load(spec.swarm_id)))
     with suppress(SchemaError):
         journal.resume(await store.transcripts.load(spec.swarm_id, spec.id))
     outcome = Outcome(
@@ -219,6 +220,11 @@ async def _end_cancelled(runtime: Runtime, claim: Claim, work: BranchWork) -> st
     return await _end(runtime, claim, await work.cancelled(await _reason(runtime, claim)))
 
 
+def _wins(spec: BranchSpec, outcome: Outcome) -> bool:
+    """Whether a candidate that ends so has won its race, unless another was faster."""
+    return spec.candidate > 0 and outcome.success and outcome.verify is not None and outcome.verify.passed
+
+
 async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> str:
     """Write the outcome, then move the stage on. Dying in between is mended by reconcile."""
     record = claim.record
@@ -236,10 +242,15 @@ async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> str:
     )
     reached(CrashPoint.OUTCOME_RECORDED)
     try:
-        finished = await runtime.store.branches.finish(spec.swarm_id, spec.id, claim.token, outcome, [event])
+        finished = await runtime.store.branches.finish(
+            spec.swarm_id, spec.id, claim.token, outcome, [event], wins=_wins(spec, outcome)
+        )
     except LeaseLost:
         log.warning("lease lost at the end, leaving the branch to its new holder")
         return "lease_lost"
-    log.info("branch ended", exit=outcome.exit.value, steps=outcome.steps, error=outcome.error)
+    log.info("branch ended", exit=outcome.exit.value, steps=outcome.steps, error=outcome.error, won=finished.won)
+    if finished.won:
+        reached(CrashPoint.LOSERS_STOPPED)
+        await stop_losers(runtime.store, runtime.dispatch, spec.swarm_id, spec.subtask_id, spec.id)
     await move_on(runtime.dispatch, spec.swarm_id, spec.stage, finished)
     return outcome.exit.value

@@ -146,6 +146,10 @@ class ChaosFleet:
         queues = ("swarmq.control", "swarmq.integrate", "swarmq.agents")
         until(lambda: not any(self.redis.llen(queue) for queue in queues) or None, "empty queues")
 
+    def recovery(self, since: float, until: float | None = None) -> Recovery:
+        """Between two times of ``time.monotonic``; the second is now unless it is given."""
+        return self.waits.recovery(since, time.monotonic() if until is None else until, LEASE_SECONDS)
+
     def begin(self, **options: Any) -> ChaosSwarm:
         """Submit the swarm to a repository of its own. From here on its model calls and tool runs are counted."""
         repo, own = self.workplace()
@@ -214,9 +218,7 @@ class ChaosSwarm:
         return Blow(self, self.held_by(pids if pids is not None else own or None))
 
     def note_recovery(self, since: float, until: float | None = None) -> None:
-        """Between two times of ``time.monotonic``; the second is now unless it is given."""
-        end = time.monotonic() if until is None else until
-        self.recoveries.append(self.fleet.waits.recovery(since, end, LEASE_SECONDS))
+        self.recoveries.append(self.fleet.recovery(since, until))
 
     def note_pause(self) -> None:
         """The longest time between two events of the swarm: where a message got lost, all may stand still."""

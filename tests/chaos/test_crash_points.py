@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery
 from chaos_fleet import END_SECONDS, PATIENCE_SECONDS, VISIBILITY_SECONDS, ChaosFleet
-from chaos_swarm import CALLS
-from fleet_stack import until
+from chaos_swarm import CALLS, FAST, MENDED, ONE_SIDE, OTHER_SIDE, RESOLVED, SLOW
+from fleet_stack import git, until
 from verdict import RECOVERY_SECONDS, START_SECONDS, Verdict, check, check_recoveries, lasting_keys, processes_of
 
+from swarmq import Plan, Subtask
 from swarmq.crash_points import CrashPoint
 from swarmq.fleet.app import celery_url
-from swarmq.models.branch import BranchState
+from swarmq.models.branch import BranchState, Exit
 from swarmq.models.swarm import SwarmState
 from swarmq.store import keys
 
@@ -48,13 +49,15 @@ OF_SUBMITTED = {
 """With the number of the time at which the first process that comes by so often dies."""
 OF_MESSAGES = (P.SWARM_RECORDED, P.PLAN_SENT, P.VALUE_SENT)
 OF_PAUSES = (P.BRANCH_PARKED,)
+OF_VERIFY = (P.VERIFY_RUN, P.SENT_BACK)
+OF_RACES, OF_CONFLICTS = (P.LOSERS_STOPPED,), (P.RESOLVER_SENT,)
 OF_REVOKES = (P.CANCEL_SPREAD, P.REVOKE_SENT)
 REDELIVERY_SECONDS = VISIBILITY_SECONDS + 10.0 + START_SECONDS
 """Workers look every 2 s here for messages whose time-out is over (every 10 s by default, which this allows for)."""
 
 
 def test_every_point_is_a_case() -> None:
-    cases = [*OF_SUBMITTED, *OF_MESSAGES, *OF_PAUSES, *OF_REVOKES]
+    cases = [*OF_SUBMITTED, *OF_MESSAGES, *OF_PAUSES, *OF_VERIFY, *OF_RACES, *OF_CONFLICTS, *OF_REVOKES]
     assert sorted(cases) == sorted(CrashPoint)
 
 
@@ -108,6 +111,62 @@ def test_killed_before_in_a_pause(fleet: ChaosFleet, passed: Passed, point: Cras
     assert swarm.handle.resume()
     blow.struck().recovered()
     passed(check(swarm, swarm.result(), faults=1, bound_seconds=RECOVERY_SECONDS + START_SECONDS))
+
+
+@pytest.mark.parametrize("point", OF_VERIFY)
+def test_killed_before_for_work_that_does_not_pass(fleet: ChaosFleet, passed: Passed, point: CrashPoint) -> None:
+    fleet.trap(point)
+    repo, own = fleet.workplace()
+    plan = Plan(subtasks=(Subtask(name="Mended", instruction=MENDED),))
+    handle = fleet.client.submit(plan, repo=repo, verify="cat second.txt", verify_rounds=1, **own)
+    fleet.sprung()
+    since = time.monotonic()
+    result = handle.result(END_SECONDS)
+    assert result.success, result.report
+    (subtask,) = result.subtasks
+    assert (subtask.steps, len(fleet.stack.server.requests)) == (4, 4), "no answer was paid for twice"
+    assert subtask.verify is not None
+    assert subtask.verify.passed
+    told = [entry.verify for entry in handle.transcript("mended") if entry.verify is not None]
+    assert [report.passed for report in told] == [False], "the agent was told once"
+    assert not processes_of(handle.id)
+    passed(Verdict(1, 0, fleet.recovery(since)))
+
+
+@pytest.mark.parametrize("point", OF_RACES)
+def test_killed_before_in_a_race(fleet: ChaosFleet, passed: Passed, point: CrashPoint) -> None:
+    """The race is won by the record; who died before it stopped the loser is stood in for."""
+    fleet.trap(point)
+    repo, own = fleet.workplace()
+    plan = Plan(subtasks=(Subtask(name="Raced", instruction="Race.", candidates=2, approaches=(FAST, SLOW)),))
+    handle = fleet.client.submit(plan, repo=repo, verify="cat first.txt", **own)
+    fleet.sprung()
+    since = time.monotonic()
+    result = handle.result(END_SECONDS)
+    assert result.success, result.report
+    winner, loser = result.subtasks[0].candidates
+    assert (winner.branch_id, winner.promoted, winner.exit) == ("raced", True, Exit.COMPLETED)
+    assert (loser.branch_id, loser.promoted, loser.exit) == ("raced.2", False, Exit.CANCELLED)
+    assert loser.error == "Cancelled by collapse controller: raced won the race"
+    assert git(repo, "show", f"{result.commit}:first.txt") == "first"
+    assert not processes_of(handle.id)
+    passed(Verdict(1, 0, fleet.recovery(since)))
+
+
+@pytest.mark.parametrize("point", OF_CONFLICTS)
+def test_killed_before_in_a_conflict(fleet: ChaosFleet, passed: Passed, point: CrashPoint) -> None:
+    fleet.trap(point)
+    repo, own = fleet.workplace()
+    sides = (Subtask(name="One", instruction=ONE_SIDE), Subtask(name="Other", instruction=OTHER_SIDE))
+    handle = fleet.client.submit(Plan(subtasks=sides), repo=repo, **own)
+    fleet.sprung()
+    since = time.monotonic()
+    result = handle.result(END_SECONDS)
+    assert result.success, result.report
+    assert [subtask.resolved_by for subtask in result.subtasks] == [None, "other.r1"]
+    assert git(repo, "show", f"{result.commit}:both.txt") == RESOLVED
+    assert len(fleet.stack.server.requests) == 6, "no answer was paid for twice"
+    passed(Verdict(1, 0, fleet.recovery(since)))
 
 
 @pytest.mark.parametrize("point", OF_REVOKES)
