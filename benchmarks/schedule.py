@@ -3,7 +3,8 @@
     scripts/uv run python benchmarks/schedule.py
 
 Each subtask makes some model calls, writes a file of its own and answers; how many differs from subtask to subtask. The
-critical path is the longest chain of branches by the time that they ran, so it leaves out queueing and merging. Figures are printed as JSON lines, nothing is asserted.
+critical path is the longest chain of branches by the time that they ran, so it leaves out queueing and merging.
+Figures are printed as JSON lines, nothing is asserted.
 """
 
 from __future__ import annotations
