@@ -34,7 +34,8 @@ from swarmq.sync_client import SwarmHandle
 PROCESSES = {"control": "control", "integrate": "integrate", "agents-1": "agents", "agents-2": "agents", "beat": ""}
 """By name: the queue that it works for; beat has none."""
 LEASE_SECONDS, PATIENCE_SECONDS, VISIBILITY_SECONDS = 3.0, 3.0, 5
-END_SECONDS = 60.0
+END_SECONDS = 120.0
+"""What takes longer hangs."""
 ENDED = float("inf")
 MAX_SUBAGENTS = 7
 """Fewer than stage 0 has branches: one waits for a slot."""
@@ -124,7 +125,8 @@ class ChaosFleet:
 
     def sprung(self) -> int:
         """Wait until a process has died in the trap, and start it again; the id that it had."""
-        file = until(lambda: next(iter(self.stack.root.glob("trap.*")), None), "a process at its crash point")
+        gone = self.stack.root.glob
+        file = until(lambda: next(iter(gone("trap.*")), None), "a process at its crash point", END_SECONDS)
         pid = int(file.suffix[1:])
         file.unlink()
         name = next(name for name, process in self.stack.processes.items() if process.pid == pid)
