@@ -273,6 +273,7 @@ def subtask_result(
         merge=merge,
         worktree=outcome.worktree,
         cached=outcome.cached_from is not None,
+        spared=outcome.spared,
         continued_from=outcome.continued_from,
         limit=outcome.limit,
     )

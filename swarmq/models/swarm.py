@@ -12,6 +12,7 @@ from swarmq.models.branch import Exit
 from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Kind, Plan
+from swarmq.models.spent import Spent
 from swarmq.models.verify import VerifyReport
 
 
@@ -117,6 +118,7 @@ class SubtaskResult(Record):
     merge: MergeReport | None = None
     worktree: str | None = None
     cached: bool = False
+    spared: Spent | None = Field(None, description="What the result had used where it was made, if it was cached.")
     continued_from: str | None = None
     limit: str | None = None
     verify: VerifyReport | None = Field(None, description="The last verifying in the branch's worktree.")
@@ -159,6 +161,8 @@ class SwarmStats(Record):
     cost_usd: float | None = Field(None, description="None where the price of a model that was called is not known.")
     cache_hits: int = 0
     cache_misses: int = 0
+    cache_waits: int = Field(0, description="Branches that waited for equal work of another.")
+    saved_by_cache: Spent = Field(Spent(), description="What the results from the cache had used where they were made.")
     retries: int = 0
     rate_limit_wait_seconds: float = 0.0
     lost_leases: int = 0

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+from swarmq.models.branch import BranchSpec
 from swarmq.models.messages import ToolSpec
 from swarmq.models.options import SwarmOptions
-from swarmq.models.plan import Subtask
+from swarmq.models.plan import Kind, Subtask
 
-_FORMAT = 1
+_FORMAT = 2
 """Grows when prompts or tools change so that earlier results would not be had again."""
 _LIMITS = (
     "max_steps_per_subagent",
@@ -22,31 +23,41 @@ _LIMITS = (
 )
 _SURROUNDINGS = ("temperature", "setup", "copy_globs", "env")
 """Not limits, but work done without them is other work."""
+_VERIFYING = ("verify", "verify_timeout_seconds", "verify_rounds")
+"""What a success has passed is part of what it is: a result that passed less is not equal, and one that passed
+something else may not have been made for this."""
 
 
 def cache_key(
     model: str,
     subtask: Subtask,
+    branch: BranchSpec,
     options: SwarmOptions,
     dependencies: Mapping[str, str],
     base_tree: str | None,
+    repo: str | None = None,
     tools: Sequence[ToolSpec] = (),
 ) -> str:
     """SHA-256 over all that decides a result; ``dependencies`` are results by name, ``base_tree`` the files' hash.
 
-    Names and priorities are left out: they say nothing to the agent.
+    Names, priorities and declared files are left out: they say nothing to the agent. Two candidates of one race are
+    never equal, or the race would be run by one of them. A commit is kept for its repository (``repo``) alone.
     """
-    chosen = options.model_dump(mode="json", include={*_LIMITS, *_SURROUNDINGS})
+    chosen = options.model_dump(mode="json", include={*_LIMITS, *_SURROUNDINGS, *_VERIFYING})
     values = {
         "format": _FORMAT,
-        "model": model,
+        "model": branch.model or model,
         "kind": subtask.kind.value,
         "instruction": subtask.instruction,
         "specialty": subtask.specialty,
+        "approach": branch.approach,
+        "candidate": branch.candidate,
         "limits": {name: chosen[name] for name in _LIMITS},
         "surroundings": {name: chosen[name] for name in _SURROUNDINGS},
+        "verifying": [*(chosen[name] for name in _VERIFYING), subtask.verify],
         "tools": [tool.model_dump(mode="json") for tool in tools],
         "dependencies": dict(dependencies),
         "base_tree": base_tree,
+        "repo": repo if subtask.kind is Kind.EDIT else None,
     }
     return hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from swarmq.models.messages import Usage
 from swarmq.models.money import NANO_PER_USD
+from swarmq.models.spent import total
 from swarmq.models.swarm import StageStats, SubtaskResult, SwarmRecord, SwarmStats
 
 
@@ -47,6 +48,8 @@ def swarm_stats(
         cost_usd=None if counters.get("unpriced_calls") else counters.get("cost_nano_usd", 0) / NANO_PER_USD,
         cache_hits=int(counters.get("cache_hits", 0)),
         cache_misses=int(counters.get("cache_misses", 0)),
+        cache_waits=int(counters.get("cache_waits", 0)),
+        saved_by_cache=total(result.spared for result in results if result.spared is not None),
         retries=sum(result.retries for result in results),
         rate_limit_wait_seconds=counters.get("rate_limit_wait_seconds", 0.0),
         lost_leases=int(counters.get("lost_leases", 0)),

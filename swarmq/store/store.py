@@ -9,6 +9,7 @@ from swarmq.store.cache import Cache
 from swarmq.store.connection import Gate
 from swarmq.store.control import Control
 from swarmq.store.events import Events
+from swarmq.store.flights import Flights
 from swarmq.store.health import Health
 from swarmq.store.jobs import Jobs
 from swarmq.store.limiter import FleetLimiter
@@ -34,6 +35,7 @@ class Store:
         self.events = Events(gate)
         self.shared = Shared(gate)
         self.cache = Cache(gate)
+        self.flights = Flights(gate)
         self.audit = Audit(gate)
         self.workers = Workers(gate)
         self.limiter = FleetLimiter(gate)

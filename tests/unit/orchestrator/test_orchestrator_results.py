@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from agent_fakes import FakeModel, FakeTime, Turn, call, says, swarm_spec
+from agent_fakes import BRANCH, FakeModel, FakeTime, Turn, call, says, swarm_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmq.agent.context import target_tokens, text_tokens
 from swarmq.errors import PermanentModelError
+from swarmq.models.branch import BranchSpec
 from swarmq.models.messages import FinishReason, ToolSpec, Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Kind, Plan, Subtask
@@ -219,9 +220,11 @@ class TestCacheKey:
         dependencies = changes.get("results", {"B": "1"})
         assert isinstance(dependencies, dict)
         tools = [ToolSpec(name="read", description=str(changes.get("tool", "r")), parameters={})]
-        return cache_key(
-            str(changes.get("model_name", "m")), subtask, options, dependencies, str(changes.get("tree", "t")), tools
+        branch = BRANCH.model_copy(
+            update={name: value for name, value in changes.items() if name in BranchSpec.model_fields}
         )
+        model, tree, repo = (str(changes.get(name, name)) for name in ("model_name", "tree", "repo"))
+        return cache_key(model, subtask, branch, options, dependencies, tree, repo, tools)
 
     @pytest.mark.parametrize(
         "change",
@@ -236,14 +239,43 @@ class TestCacheKey:
             {"tool": "other"},
             {"results": {"B": "2"}},
             {"tree": "u"},
+            {"repo": "other"},
+            {"verify": ("pytest",)},
+            {"verify_rounds": 1},
+            {"approach": "smallest change"},
+            {"candidate": 2},
+            {"model": "openai:other"},
         ],
     )
     def test_whatever_decides_a_result_is_in_it(self, change: dict[str, object]) -> None:
         assert self.key(**change) != self.key()
 
-    @pytest.mark.parametrize("change", [{"name": "Z"}, {"priority": 5}, {"max_subagents": 3}, {"keep_days": 1}])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"name": "Z"},
+            {"priority": 5},
+            {"files": ("a.py",)},
+            {"max_subagents": 3},
+            {"keep_days": 1},
+            {"id": "other", "swarm_id": "s2"},
+            {"base_commit": "another commit of the same tree"},
+        ],
+    )
     def test_what_decides_nothing_is_not(self, change: dict[str, object]) -> None:
         assert self.key(**change) == self.key()
+
+    def test_the_verify_of_a_subtask_is_not_taken_for_that_of_its_swarm(self) -> None:
+        swarms = SwarmOptions(verify=("pytest",))
+        own = self.SUBTASK.model_copy(update={"verify": ("pytest",)})
+        keys = {
+            cache_key("m", subtask, BRANCH, options, {}, "t")
+            for subtask, options in ((self.SUBTASK, swarms), (own, SwarmOptions()), (own, swarms))
+        }
+        assert len(keys) == 3
+
+    def test_what_only_reads_is_equal_in_every_repository(self) -> None:
+        assert self.key(kind=Kind.READ, repo="here") == self.key(kind=Kind.READ, repo="there")
 
     def test_the_order_of_dependencies_does_not_matter(self) -> None:
         assert self.key(results={"B": "1", "C": "2"}) == self.key(results={"C": "2", "B": "1"})
