@@ -100,6 +100,9 @@ CopyGlobs = Annotated[
 ]
 Env = Annotated[list[str] | None, _flag("Variables added to the agents' shells.", "--env", metavar="NAME=VALUE")]
 Cache = Annotated[str | None, _flag("Whether results of equal earlier work are used. [use]", metavar="use|bypass")]
+Baseline = Annotated[
+    str | None, _flag("Swarm to compare with; default: the same task done by one agent, if it was.", metavar="SWARM")
+]
 KeepFailedHours = Annotated[float | None, _flag("How long worktrees of failed branches stay. [72]", metavar="HOURS")]
 KeepDays = Annotated[float | None, _flag("How long records stay after the end of the swarm. [7]", metavar="DAYS")]
 IdempotencyKey = Annotated[str | None, _flag("Same key, same swarm.", metavar="KEY")]

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from swarmq.cli.render import ago, count, duration, one_line, usd
 from swarmq.models.branch import BranchRecord, BranchState
 from swarmq.models.options import DEFAULT_MAX_COST_USD
+from swarmq.models.spent import Spent
 from swarmq.models.swarm import MergeReport, SubtaskStatus, SwarmRecord, SwarmStatus
 
 if TYPE_CHECKING:
     from swarmq.models.messages import Usage
     from swarmq.models.options import SwarmOptions
     from swarmq.models.plan import Subtask
-    from swarmq.models.swarm import SubtaskResult, SwarmResult
+    from swarmq.models.swarm import Baseline, SubtaskResult, SwarmResult, SwarmStats
 
 HEADERS = ("stage", "subtask", "kind", "status", "steps", "tokens", "time", "merge", "note")
 
@@ -173,6 +174,9 @@ def result_pairs(result: SwarmResult) -> list[tuple[str, str]]:
             f"{stats.total_steps:,}, critical path {stats.critical_path_steps:,}; {stats.tool_calls:,} tool calls",
         )
     )
+    if stats.critical_path:
+        path = one_line(" > ".join(stats.critical_path), 200)
+        values.append(("critical path", f"{duration(stats.critical_path_seconds)}: {path}"))
     values.append(
         (
             "time",
@@ -180,14 +184,33 @@ def result_pairs(result: SwarmResult) -> list[tuple[str, str]]:
             f" speed-up {stats.speedup:.1f}",
         )
     )
+    if stats.baseline is not None and stats.speedup_over_baseline is not None:
+        alone = f"{stats.baseline.swarm} took {duration(stats.baseline.wall_seconds)}, {spent_text(stats.baseline)}"
+        values.append(("compared with", f"{alone}: {stats.speedup_over_baseline:.1f} times as long"))
     values.append(
         ("tokens", f"{usage.input_tokens:,} in ({usage.cached_tokens:,} cached), {usage.output_tokens:,} out")
     )
     values.append(("cost", usd(stats.cost_usd)))
-    cache = f"{count(stats.cache_hits, 'hit')}, {stats.cache_misses:,} misses"
-    values.append(("cache", cache))
+    waits = f", {count(stats.cache_waits, 'wait')} for equal work" if stats.cache_waits else ""
+    values.append(("cache", f"{count(stats.cache_hits, 'hit')}, {stats.cache_misses:,} misses{waits}"))
+    values += [(name, saved_text(saved)) for name, saved in saved_by(stats) if saved != Spent()]
     values.append(("trouble", f"{stats.retries:,} retries of model calls, {stats.lost_leases:,} lost leases"))
     return values
+
+
+def saved_by(stats: SwarmStats) -> tuple[tuple[str, Spent], ...]:
+    """What was not used, and why; what collapse has saved is an estimate (design/figures.md)."""
+    return (("saved by cache", stats.saved_by_cache), ("saved by collapse", stats.saved_by_collapse))
+
+
+def saved_text(saved: Spent) -> str:
+    return f"{spent_text(saved)}, {duration(saved.seconds)} of work"
+
+
+def spent_text(spent: Spent | Baseline) -> str:
+    """Steps, tokens and, where it is known, money."""
+    cost = "" if spent.cost_usd is None else f", {usd(spent.cost_usd)}"
+    return f"{count(spent.steps, 'step')}, {count(spent.tokens, 'token')}{cost}"
 
 
 def branch_pairs(branch: BranchRecord, subtask: Subtask | None, now: float) -> list[tuple[str, str]]:

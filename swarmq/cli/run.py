@@ -84,6 +84,7 @@ def run(
     copy_globs: flags.CopyGlobs = None,
     env: flags.Env = None,
     cache: flags.Cache = None,
+    baseline: flags.Baseline = None,
     keep_failed_hours: flags.KeepFailedHours = None,
     keep_days: flags.KeepDays = None,
     idempotency_key: flags.IdempotencyKey = None,

@@ -84,6 +84,9 @@ class SwarmOptions(Record):
     copy_globs: tuple[str, ...] = Field((), description="Globs of ignored files copied into each worktree.")
     env: dict[str, str] = Field(default_factory=dict, description="Variables added to the agents' shells.")
     cache: Literal["use", "bypass"] = Field("use", description="Whether results of equal earlier work are used.")
+    baseline: str | None = Field(
+        None, min_length=1, description="Swarm to compare with; default: the same task done by one agent, if it was."
+    )
     keep_failed_hours: float = Field(72, ge=0, le=8760, description="How long worktrees of failed branches stay.")
     keep_days: float = Field(7, gt=0, le=3650, description="How long records stay after the end of the swarm.")
     idempotency_key: str | None = Field(None, min_length=1, max_length=200, description="Same key, same swarm.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from swarmq.store.audit import Audit
+from swarmq.store.baselines import Baselines
 from swarmq.store.branches import Branches
 from swarmq.store.budgets import Budgets
 from swarmq.store.cache import Cache
@@ -36,6 +37,7 @@ class Store:
         self.shared = Shared(gate)
         self.cache = Cache(gate)
         self.flights = Flights(gate)
+        self.baselines = Baselines(gate)
         self.audit = Audit(gate)
         self.workers = Workers(gate)
         self.limiter = FleetLimiter(gate)

@@ -7,6 +7,7 @@ from store_samples import SWARM, swarm_spec, until
 
 from swarmq.errors import SchemaError
 from swarmq.models.messages import Usage
+from swarmq.models.swarm import Baseline
 from swarmq.store import keys
 from swarmq.store.cache import Cache, CachedResult
 from swarmq.store.store import Store
@@ -91,6 +92,16 @@ async def test_a_result_of_an_unknown_version_is_refused(store: Store) -> None:
     await store.gate.call("HSET", keys.CACHE(), "one", b'{"v":2,"text":"x","source":"y"}')
     with pytest.raises(SchemaError, match="cached result one: v"):
         await store.cache.get("one")
+
+
+async def test_baselines_are_replaced_and_do_not_stay_for_good(store: Store) -> None:
+    assert await store.baselines.find("task") is None
+    for swarm in ("older", "newer"):
+        await store.baselines.keep("task", Baseline(swarm=swarm, steps=1, tokens=2, cost_usd=None, wall_seconds=3.0))
+    found = await store.baselines.find("task")
+    assert found is not None
+    assert (found.swarm, found.cost_usd) == ("newer", None)
+    assert 29 * DAY_SECONDS < await store.gate.call("TTL", keys.BASELINE("task")) <= 30 * DAY_SECONDS
 
 
 async def test_the_audit_trail_is_kept_in_order(store: Store) -> None:
