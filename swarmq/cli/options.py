@@ -81,6 +81,13 @@ Collapse = Annotated[
     _flag("Which branches compete: those of one subtask, all of a stage, or none. [race]", metavar="race|stage|off"),
 ]
 CollapsePolicy = Annotated[list[str] | None, _flag("Thresholds of the collapse controller.", metavar="NAME=VALUE")]
+DeclaredOverlaps = Annotated[
+    str | None,
+    _flag(
+        "Subtasks that declare the same files: put in order, told of, or by who made the plan. [auto]",
+        metavar="auto|order|flag",
+    ),
+]
 OnFailure = Annotated[str | None, _flag("What a failed subtask does to the rest. [continue]", metavar="continue|stop")]
 Synthesize = Annotated[
     bool | None, _flag("Ask the model for one final answer over all results. [no]", "--synthesize/--no-synthesize")

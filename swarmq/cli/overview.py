@@ -69,8 +69,10 @@ def subtask_lines(record: SwarmRecord, branches: Sequence[BranchRecord], now: fl
 
 
 def _ended(stage: int, subtask: Subtask, result: SubtaskResult) -> SubtaskLine:
+    undeclared = result.declared.undeclared if result.declared is not None else ()
+    strayed = f"{count(len(undeclared), 'file')} changed that the plan does not declare" if undeclared else ""
     origin = f"continued from {result.continued_from}" if result.continued_from else ""
-    note = one_line(result.error or ("from the cache" if result.cached else origin))
+    note = one_line(result.error or ("from the cache" if result.cached else origin or strayed))
     return SubtaskLine(
         stage,
         subtask,

@@ -75,6 +75,7 @@ def run(
     probe_timeout_seconds: flags.ProbeTimeout = None,
     collapse: flags.Collapse = None,
     collapse_policy: flags.CollapsePolicy = None,
+    declared_overlaps: flags.DeclaredOverlaps = None,
     on_failure: flags.OnFailure = None,
     synthesize: flags.Synthesize = None,
     auto_merge: flags.AutoMerge = None,

@@ -21,6 +21,7 @@ from swarmq.models.branch import BranchRecord, BranchSpec, Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.plan import Kind, Plan, Subtask
 from swarmq.models.swarm import MergeReport, SubtaskResult, SubtaskStatus, SwarmRecord, SwarmState
+from swarmq.orchestrator.declared_files import declared_against_actual
 from swarmq.workspace.swarm_repository import SwarmRepository
 
 log = structlog.get_logger()
@@ -271,6 +272,7 @@ def subtask_result(
         cost_usd=outcome.cost_usd,
         duration_seconds=outcome.duration_seconds,
         merge=merge,
+        declared=declared_against_actual(subtask, outcome),
         worktree=outcome.worktree,
         cached=outcome.cached_from is not None,
         spared=outcome.spared,

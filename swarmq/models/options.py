@@ -75,6 +75,10 @@ class SwarmOptions(Record):
     collapse_policy: CollapsePolicy = Field(
         default_factory=CollapsePolicy, description="Thresholds of the collapse controller."
     )
+    declared_overlaps: Literal["auto", "order", "flag"] = Field(
+        "auto",
+        description="Subtasks that declare the same files: put in order, told of, or by who made the plan.",
+    )
     on_failure: Literal["continue", "stop"] = Field("continue", description="What a failed subtask does to the rest.")
     synthesize: bool = Field(False, description="Ask the model for one final answer over all results.")
     auto_merge: bool = Field(True, description="Merge finished branches; false leaves the work branches alone.")

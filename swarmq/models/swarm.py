@@ -98,6 +98,13 @@ class CandidateResult(Record):
     error: str | None = None
 
 
+class DeclaredFiles(Record):
+    """What a branch changed against what its subtask had declared. Both empty: exactly that."""
+
+    undeclared: tuple[str, ...] = Field((), description="Files that it changed and that nothing declared.")
+    untouched: tuple[str, ...] = Field((), description="Declared paths and globs of which it changed no file.")
+
+
 class SubtaskResult(Record):
     """What became of a subtask."""
 
@@ -117,6 +124,9 @@ class SubtaskResult(Record):
     cost_usd: float | None = Field(None, description="None where the price of the model is not known.")
     duration_seconds: float = 0.0
     merge: MergeReport | None = None
+    declared: DeclaredFiles | None = Field(
+        None, description="None where the plan declares nothing, or nothing changed."
+    )
     worktree: str | None = None
     cached: bool = False
     spared: Spent | None = Field(None, description="What the result had used where it was made, if it was cached.")

@@ -8,6 +8,7 @@ from swarmq.agent.context import line_end
 from swarmq.models.spent import Spent
 from swarmq.models.swarm import (
     Baseline,
+    DeclaredFiles,
     MergeReport,
     SubtaskResult,
     SubtaskStatus,
@@ -91,6 +92,14 @@ def _success(result: SubtaskResult) -> Iterator[str]:
     if result.merge is not None:
         yield ""
         yield _merged(result.merge)
+    yield from _beyond_its_plan(result.declared)
+
+
+def _beyond_its_plan(declared: DeclaredFiles | None) -> Iterator[str]:
+    if declared is not None and declared.undeclared:
+        yield f"Changed, but not declared in the plan: {_names(declared.undeclared)}"
+    if declared is not None and declared.untouched:
+        yield f"Declared in the plan, but not changed: {_names(declared.untouched)}"
 
 
 def _failure(result: SubtaskResult) -> Iterator[str]:
@@ -101,6 +110,7 @@ def _failure(result: SubtaskResult) -> Iterator[str]:
         yield f"\n{heading}:\n{cut(result.text.strip(), LAST_WORDS_CHARACTERS)}"
     if result.merge is not None and result.merge.status == "conflict":
         yield from _conflict(result.merge)
+        yield from _beyond_its_plan(result.declared)
     if result.merge is not None and result.merge.status == "unmerged":
         yield ""
         yield _merged(result.merge)

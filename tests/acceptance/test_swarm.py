@@ -185,6 +185,24 @@ def test_a_swarm_is_compared_with_one_agent_that_did_the_same(fleet: FleetStack,
         client.submit("Something else", plan=plan, repo=repo, baseline="nosuchswarm")
 
 
+def test_subtasks_that_declare_the_same_file_can_be_put_in_order(fleet: FleetStack, client: Client) -> None:
+    alpha, beta = (one.model_copy(update={"files": ("beta.txt",)}) for one in (ALPHA, BETA))
+    plan = Plan(subtasks=(alpha, beta))
+    handle = client.submit(plan, repo=fleet.repository("declared"), declared_overlaps="order", cache="bypass")
+    result = handle.result(TIMEOUT)
+    assert result.success, result.report
+    assert [(one.name, one.stage) for one in result.subtasks] == [("Alpha", 0), ("Beta", 1)]
+    planned = next(event for event in handle.events() if event.type is EventType.SWARM_PLANNED)
+    assert "Beta for Alpha" in planned.data["note"]
+    strayed, exact = (one.declared for one in result.subtasks)
+    assert strayed is not None
+    assert (strayed.undeclared, strayed.untouched) == (("alpha.txt",), ("beta.txt",))
+    assert exact is not None
+    assert (exact.undeclared, exact.untouched) == ((), ())
+    assert "Changed, but not declared in the plan: alpha.txt" in result.report
+    assert "1 file changed that the plan does not declare" in fleet.run_cli("show", handle.id).stdout
+
+
 def test_retry_pays_only_for_what_failed(fleet: FleetStack, client: Client) -> None:
     repo = fleet.repository("retried")
     idle = Subtask(name="Idle", instruction="Change nothing")

@@ -15,7 +15,15 @@ from swarmq.models.branch import BranchSpec
 from swarmq.models.messages import FinishReason, ToolSpec, Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Kind, Plan, Subtask
-from swarmq.models.swarm import MergeReport, SubtaskResult, SubtaskStatus, SwarmRecord, SwarmResult, SwarmState
+from swarmq.models.swarm import (
+    DeclaredFiles,
+    MergeReport,
+    SubtaskResult,
+    SubtaskStatus,
+    SwarmRecord,
+    SwarmResult,
+    SwarmState,
+)
 from swarmq.orchestrator.cache_key import cache_key
 from swarmq.orchestrator.context_text import DEPENDENCY_SHARE, dependency_context, fair_shares, results_text
 from swarmq.orchestrator.report import render_report
@@ -192,6 +200,13 @@ class TestReport:
     )
     def test_other_merges(self, merge: MergeReport, said: str) -> None:
         assert said in self.report(result("A", "Done.", merge=merge))
+
+    def test_what_strayed_from_the_plan_is_told(self) -> None:
+        declared = DeclaredFiles(undeclared=("b.py",), untouched=("docs",))
+        merged = MergeReport(status="merged", files=("a.py", "b.py"))
+        report = self.report(result("A", "Done.", merge=merged, declared=declared))
+        assert "a.py, b.py\nChanged, but not declared in the plan: b.py\nDeclared in the plan, but not" in report
+        assert "declared" not in self.report(result("A", "Done.", merge=merged, declared=DeclaredFiles()))
 
     def test_an_answer_of_any_length_is_cut(self) -> None:
         report = self.report(result("A", "line of text\n" * 10_000, cached=True))
