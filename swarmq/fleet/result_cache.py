@@ -189,7 +189,7 @@ def _kept(outcome: Outcome, source: str) -> CachedResult:
 
 
 async def _tried_before(runtime: Runtime, swarm: SwarmRecord) -> list[SwarmRecord]:
-    """The swarm with the options of each of those that it tries again, the newest first."""
+    """The swarm with the options of each of those that it tries again, the newest first, and its own ``verify``."""
     found: list[SwarmRecord] = []
     earlier_id = swarm.spec.retry_of
     while earlier_id is not None:
@@ -197,7 +197,8 @@ async def _tried_before(runtime: Runtime, swarm: SwarmRecord) -> list[SwarmRecor
             earlier = (await runtime.store.swarms.load(earlier_id)).spec
         except (NotFoundError, SchemaError):  # its records are gone, or another version's: its successes are lost to us
             break
-        spec = swarm.spec.model_copy(update={"options": earlier.options})
+        options = earlier.options.model_copy(update={"verify": swarm.spec.options.verify})
+        spec = swarm.spec.model_copy(update={"options": options})
         found.append(swarm.model_copy(update={"spec": spec}))
         earlier_id = earlier.retry_of
     return found

@@ -20,12 +20,11 @@ _LIMITS = (
     "step_timeout_seconds",
     "model_call_timeout_seconds",
     "max_output_tokens",
+    "verify_timeout_seconds",
+    "verify_rounds",
 )
 _SURROUNDINGS = ("temperature", "setup", "copy_globs", "env")
 """Not limits, but work done without them is other work."""
-_VERIFYING = ("verify", "verify_timeout_seconds", "verify_rounds")
-"""What a success has passed is part of what it is: a result that passed less is not equal, and one that passed
-something else may not have been made for this."""
 
 
 def cache_key(
@@ -40,10 +39,11 @@ def cache_key(
 ) -> str:
     """SHA-256 over all that decides a result; ``dependencies`` are results by name, ``base_tree`` the files' hash.
 
-    Names, priorities and declared files are left out: they say nothing to the agent. Two candidates of one race are
-    never equal, or the race would be run by one of them. A commit is kept for its repository (``repo``) alone.
+    Names, priorities and declared files are left out: they say nothing to the agent. What a success has passed
+    (``verify``) is part of what it is: one that passed less, or something else, is not equal. Two candidates of one
+    race are never equal, or the race would be run by one of them. A commit is kept for its repository (``repo``) alone.
     """
-    chosen = options.model_dump(mode="json", include={*_LIMITS, *_SURROUNDINGS, *_VERIFYING})
+    chosen = options.model_dump(mode="json", include={*_LIMITS, *_SURROUNDINGS})
     values = {
         "format": _FORMAT,
         "model": branch.model or model,
@@ -54,7 +54,7 @@ def cache_key(
         "candidate": branch.candidate,
         "limits": {name: chosen[name] for name in _LIMITS},
         "surroundings": {name: chosen[name] for name in _SURROUNDINGS},
-        "verifying": [*(chosen[name] for name in _VERIFYING), subtask.verify],
+        "verify": [options.verify, subtask.verify],
         "tools": [tool.model_dump(mode="json") for tool in tools],
         "dependencies": dict(dependencies),
         "base_tree": base_tree,

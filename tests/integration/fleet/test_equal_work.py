@@ -236,6 +236,22 @@ async def test_who_waits_can_be_handed_over(runtime: Runtime) -> None:
     assert asked(runtime) == 1
 
 
+async def test_a_retry_finds_the_work_of_other_limits_but_not_of_another_verify(runtime: Runtime) -> None:
+    await started(runtime, FIRST)
+    turns(runtime, says("It is there."))
+    assert await ended(run(runtime, FIRST)) == "completed"
+    for swarm_id, options, hit in (
+        (SECOND, {"max_steps_per_subagent": 7}, True),
+        (THIRD, {"max_steps_per_subagent": 7, "verify": ("pytest",)}, False),
+    ):
+        await started(runtime, swarm_id, **options)
+        swarm = await runtime.store.swarms.load(swarm_id)
+        again = swarm.model_copy(update={"spec": swarm.spec.model_copy(update={"retry_of": FIRST})})
+        spec = (await branch(runtime, swarm_id)).spec
+        found = await EqualWork(runtime, again, PLAN.subtasks[0], spec, None).find(runtime.store.events.emit)
+        assert (found is not None) == hit
+
+
 async def test_bypassed_work_waits_for_nobody(runtime: Runtime) -> None:
     await started(runtime, FIRST)
     await started(runtime, SECOND, cache="bypass")
