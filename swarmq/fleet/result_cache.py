@@ -17,7 +17,7 @@ import structlog
 from swarmq.errors import NotFoundError, SchemaError, StoreError, WorkspaceError
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import plan_of
+from swarmq.fleet.standing import plan_of
 from swarmq.models.branch import BranchSpec, Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.plan import Kind, Subtask
@@ -48,6 +48,14 @@ class EqualWork:
         self._bypassed = swarm.spec.options.cache == "bypass" or spec.resolves is not None
         """A conflict is of two works: a resolver's is never equal to another's."""
         self.waiting = False
+
+    async def find_or_go_on(self, token: int, tell: Callable[[str, Event], Awaitable[None]]) -> Outcome | None:
+        """``find``, unless an earlier holder had begun: the caller is to go on with that."""
+        transcripts = self._runtime.store.transcripts
+        if token > 1 and await transcripts.load(self._spec.swarm_id, self._spec.id):
+            await self.go_on()
+            return None
+        return await self.find(tell)
 
     async def find(self, tell: Callable[[str, Event], Awaitable[None]]) -> Outcome | None:
         """The outcome of equal work, with its commit on this branch's base; None: the caller is to do it itself.

@@ -11,6 +11,7 @@ from swarmq.models.branch import BranchSpec
 from swarmq.models.messages import ToolSpec
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Kind, Subtask
+from swarmq.orchestrator.verifying import branch_commands
 
 _FORMAT = 2
 """Grows when prompts or tools change so that earlier results would not be had again."""
@@ -54,7 +55,7 @@ def cache_key(
         "candidate": branch.candidate,
         "limits": {name: chosen[name] for name in _LIMITS},
         "surroundings": {name: chosen[name] for name in _SURROUNDINGS},
-        "verify": [options.verify, subtask.verify],
+        "verify": branch_commands(options, subtask),
         "tools": [tool.model_dump(mode="json") for tool in tools],
         "dependencies": dict(dependencies),
         "base_tree": base_tree,

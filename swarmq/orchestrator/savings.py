@@ -29,7 +29,8 @@ def saved_by_stopping(candidates: Sequence[CandidateResult]) -> Spent:
 
 def _missed(own: Spent, typical: Spent, expected_steps: float) -> Spent:
     steps = round(max(0.0, expected_steps - own.steps))
-    per = own if own.steps else typical  # one that had not begun would have been like the others
+    # One that had not begun, or whose bill is not there yet, would have been like the others.
+    per = own if own.steps and own.tokens else typical
     cost_usd = None if per.cost_usd is None else per.cost_usd / per.steps * steps
     return Spent(
         steps=steps,

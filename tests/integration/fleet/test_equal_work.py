@@ -22,11 +22,12 @@ from swarmq.fleet.planning import plan_swarm
 from swarmq.fleet.pool import StopReason
 from swarmq.fleet.result_cache import EqualWork
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import finish_stage, start_stage
+from swarmq.fleet.settling import finish_stage
+from swarmq.fleet.stages import start_stage
 from swarmq.models.branch import BranchRecord, BranchState, Exit, Outcome
 from swarmq.models.events import EventType
 from swarmq.models.options import SwarmOptions
-from swarmq.models.plan import Plan, Subtask
+from swarmq.models.plan import Kind, Plan, Subtask
 from swarmq.models.spent import Spent
 from swarmq.models.swarm import SwarmSpec
 from swarmq.settings import load_settings
@@ -72,7 +73,7 @@ async def started(runtime: Runtime, swarm_id: str, **options: Any) -> None:
     spec = SwarmSpec(id=swarm_id, task="look", options=SwarmOptions(**options), plan=PLAN, created_at=time.time())
     await runtime.store.swarms.create(spec)
     await plan_swarm(runtime, swarm_id)
-    await start_stage(runtime, swarm_id, 0)
+    await start_stage(runtime, swarm_id)
 
 
 def run(runtime: Runtime, swarm_id: str, job: Any = None) -> asyncio.Task[dict[str, Any]]:
@@ -237,9 +238,10 @@ async def test_who_waits_can_be_handed_over(runtime: Runtime) -> None:
 
 
 async def test_a_retry_finds_the_work_of_other_limits_but_not_of_another_verify(runtime: Runtime) -> None:
+    edit = PLAN.subtasks[0].model_copy(update={"kind": Kind.EDIT})
     await started(runtime, FIRST)
-    turns(runtime, says("It is there."))
-    assert await ended(run(runtime, FIRST)) == "completed"
+    first, spec = await runtime.store.swarms.load(FIRST), (await branch(runtime, FIRST)).spec
+    await EqualWork(runtime, first, edit, spec, None).keep(Outcome(exit=Exit.COMPLETED, text="It is there."))
     for swarm_id, options, hit in (
         (SECOND, {"max_steps_per_subagent": 7}, True),
         (THIRD, {"max_steps_per_subagent": 7, "verify": ("pytest",)}, False),
@@ -248,7 +250,7 @@ async def test_a_retry_finds_the_work_of_other_limits_but_not_of_another_verify(
         swarm = await runtime.store.swarms.load(swarm_id)
         again = swarm.model_copy(update={"spec": swarm.spec.model_copy(update={"retry_of": FIRST})})
         spec = (await branch(runtime, swarm_id)).spec
-        found = await EqualWork(runtime, again, PLAN.subtasks[0], spec, None).find(runtime.store.events.emit)
+        found = await EqualWork(runtime, again, edit, spec, None).find(runtime.store.events.emit)
         assert (found is not None) == hit
 
 

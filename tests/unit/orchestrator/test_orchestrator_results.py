@@ -272,15 +272,6 @@ class TestCacheKey:
     def test_what_decides_nothing_is_not(self, change: dict[str, object]) -> None:
         assert self.key(**change) == self.key()
 
-    def test_the_verify_of_a_subtask_is_not_taken_for_that_of_its_swarm(self) -> None:
-        swarms = SwarmOptions(verify=("pytest",))
-        own = self.SUBTASK.model_copy(update={"verify": ("pytest",)})
-        keys = {
-            cache_key("m", subtask, BRANCH, options, {}, "t")
-            for subtask, options in ((self.SUBTASK, swarms), (own, SwarmOptions()), (own, swarms))
-        }
-        assert len(keys) == 3
-
     def test_what_only_reads_is_equal_in_every_repository(self) -> None:
         assert self.key(kind=Kind.READ, repo="here") == self.key(kind=Kind.READ, repo="there")
 

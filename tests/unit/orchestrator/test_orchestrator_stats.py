@@ -137,6 +137,12 @@ class TestSavedByStopping:
         winner = self.candidate(Exit.COMPLETED, 10, duration_seconds=50.0)
         assert saved_by_stopping([winner, self.candidate(Exit.CANCELLED, 0)]).seconds == 50.0
 
+    def test_one_that_still_cleans_up_is_short_of_what_it_was_last_seen_at(self) -> None:
+        winner = self.candidate(Exit.COMPLETED, 10)
+        cleaning = self.candidate(Exit.CANCELLED, 4, usage=Usage(), cost_usd=None, duration_seconds=0.0)
+        saved = saved_by_stopping([winner, cleaning])
+        assert (saved.steps, saved.tokens, saved.seconds) == (6, 600, 12.0)
+
     def test_several_that_ended_are_averaged(self) -> None:
         ended = [self.candidate(Exit.COMPLETED, 10), self.candidate(Exit.COMPLETED, 20, promoted=False)]
         assert saved_by_stopping([*ended, self.candidate(Exit.CANCELLED, 5)]).steps == 10
