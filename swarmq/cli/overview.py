@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from swarmq.cli.figures import saved_by, saved_text, spent_text
 from swarmq.cli.render import ago, count, duration, one_line, usd
 from swarmq.models.branch import BranchRecord, BranchState
 from swarmq.models.options import DEFAULT_MAX_COST_USD
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from swarmq.models.messages import Usage
     from swarmq.models.options import SwarmOptions
     from swarmq.models.plan import Subtask
-    from swarmq.models.swarm import Baseline, SubtaskResult, SwarmResult, SwarmStats
+    from swarmq.models.swarm import SubtaskResult, SwarmResult
     from swarmq.models.verify import VerifyReport
 
 HEADERS = ("stage", "subtask", "kind", "status", "steps", "tokens", "time", "merge", "note")
@@ -240,21 +241,6 @@ def result_pairs(result: SwarmResult) -> list[tuple[str, str]]:
     values += [(name, saved_text(saved)) for name, saved in saved_by(stats) if saved != Spent()]
     values.append(("trouble", f"{stats.retries:,} retries of model calls, {stats.lost_leases:,} lost leases"))
     return values
-
-
-def saved_by(stats: SwarmStats) -> tuple[tuple[str, Spent], ...]:
-    """What was not used, and why; what collapse has saved is an estimate (design/figures.md)."""
-    return (("saved by cache", stats.saved_by_cache), ("saved by collapse", stats.saved_by_collapse))
-
-
-def saved_text(saved: Spent) -> str:
-    return f"{spent_text(saved)}, {duration(saved.seconds)} of work"
-
-
-def spent_text(spent: Spent | Baseline) -> str:
-    """Steps, tokens and, where it is known, money."""
-    cost = "" if spent.cost_usd is None else f", {usd(spent.cost_usd)}"
-    return f"{count(spent.steps, 'step')}, {count(spent.tokens, 'token')}{cost}"
 
 
 def branch_pairs(branch: BranchRecord, subtask: Subtask | None, now: float) -> list[tuple[str, str]]:
