@@ -82,7 +82,7 @@ def _sorted_out(view: GitAt, root: Path, names: Sequence[str]) -> tuple[list[str
         try:
             found = os.lstat(root / name)
         except (FileNotFoundError, NotADirectoryError):
-            taken.append(name)
+            (gone if _beyond_link(root, name) else taken).append(name)
             continue
         if _beyond_link(root, name):
             gone.append(name)

@@ -12,13 +12,14 @@ from git_samples import (
     file_at,
     git,
     head_of,
+    integrated,
     make_repository,
     names_at,
     shell,
-    snapshot,
     traces,
     write,
 )
+from repository_snapshot import snapshot
 
 from swarmq.errors import WorkspaceError
 from swarmq.workspace import adoption
@@ -80,7 +81,7 @@ async def test_the_files_become_the_commit(name: str, user: Path, two_commits: S
     assert ("My step" in steps) == (name in OWN_COMMITS)
     assert len(steps) == 1 + OWN_COMMITS.get(name, "").count("git commit")
     assert snapshot(user) == before
-    merged = await swarm.integrate(made.commit, message="Merge")
+    merged = await integrated(swarm, made.commit, "Merge")
     assert merged.status == "merged"
     await swarm.publish()
     git(user, "fsck", "--full", "--strict")
@@ -160,12 +161,12 @@ async def test_nothing_an_agent_configures_runs_in_our_calls(
     assert saved is not None
     assert made is not None
     await swarm.changed_files(worktree)
-    await swarm.integrate(made.commit, message="Merge")
+    await integrated(swarm, made.commit, "Merge")
     other = await swarm.open_worktree("b", 1, await swarm.integration_commit())
     write(other.path, {"src/app.py": "again\n"})
     second = await swarm.commit(other, message="Again", trailers={})
     assert second is not None
-    await swarm.integrate(second.commit, message="Merge again")
+    await integrated(swarm, second.commit, "Merge again")
     await swarm.diff(base, second.commit)
     await swarm.publish()
     await swarm.remove()

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, names_at, shell, write
+from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, integrated, names_at, shell, write
 
 from swarmq.errors import WorkspaceError
 from swarmq.workspace.swarm_repository import SwarmRepository
@@ -36,7 +36,7 @@ async def test_names_of_any_bytes(user: Path, base: str, swarm: SwarmRepository)
     assert "new\nline" in made.files
     for file in made.files:
         file.encode()  # fit for JSON
-    merged = await swarm.integrate(made.commit, message="Names")
+    merged = await integrated(swarm, made.commit, "Names")
     assert set(merged.files) == set(made.files)
     later = await swarm.open_worktree("b", 1, merged.commit or "")
     for name in NAMES:
