@@ -84,7 +84,7 @@ def _sorted_out(view: GitAt, root: Path, names: Sequence[str]) -> tuple[list[str
         except (FileNotFoundError, NotADirectoryError):
             (gone if _beyond_link(root, name) else taken).append(name)
             continue
-        if _beyond_link(root, name):
+        if beyond_link(root, name):
             gone.append(name)
         elif stat.S_ISDIR(found.st_mode):
             directories.append(name)
@@ -115,7 +115,7 @@ def _named_submodules(root: Path) -> set[str]:
         return {os.fsdecode(found) for found in _SUBMODULE_PATH.findall(file.read(_SUBMODULES_BYTES))}
 
 
-def _beyond_link(root: Path, name: str) -> bool:
+def beyond_link(root: Path, name: str) -> bool:
     """Whether one of the directories above is a symbolic link now: then the file is not in the worktree any more."""
     parent = os.path.dirname(name)
     while parent:

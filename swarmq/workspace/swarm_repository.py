@@ -23,6 +23,7 @@ from swarmq.workspace import (
     publishing,
     resolving,
     result_commits,
+    snapshots,
     worktrees,
 )
 from swarmq.workspace.blocking import run_blocking
@@ -30,6 +31,7 @@ from swarmq.workspace.commits import CommitInfo
 from swarmq.workspace.git import IDENTITY
 from swarmq.workspace.integration import PreparedMerge
 from swarmq.workspace.private_clone import PrivateClone
+from swarmq.workspace.snapshots import Snapshot
 from swarmq.workspace.worktrees import Worktree
 
 __all__ = ["CommitInfo", "PreparedMerge", "SwarmRepository", "Worktree"]
@@ -88,6 +90,14 @@ class SwarmRepository:
     async def open_detached(self, name: str, commit: str) -> Worktree:
         """A new checkout of a commit that belongs to the caller alone: to verify a merge before it lands."""
         return await self._run_in_clone(worktrees.open_detached, name, commit)
+
+    async def snapshot(self, worktree: Worktree) -> Snapshot:
+        """The worktree's files as they are now, for ``put_back``."""
+        return await self._run(snapshots.take_snapshot, worktree)
+
+    async def put_back(self, worktree: Worktree, before: Snapshot) -> tuple[str, ...]:
+        """Undo what was done to the files since; their names. Ignored files stay as they are."""
+        return await self._run(snapshots.put_back, worktree, before)
 
     async def open_resolver(self, branch_id: str, token: int, start: str, theirs: str) -> Worktree:
         """The first worktree of a resolver: its files as merging ``theirs`` into ``start`` leaves them.
