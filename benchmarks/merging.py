@@ -83,7 +83,7 @@ def counting_git(place: Path) -> Path:
     started.touch()
     program = place / "bin" / "git"
     program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\nprintf . >> {started}\nexec {git} \"$@\"\n")
+    program.write_text(f'#!/bin/sh\nprintf . >> {started}\nexec {git} "$@"\n')
     program.chmod(0o755)
     os.environ["PATH"] = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     return started

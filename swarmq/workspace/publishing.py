@@ -7,7 +7,8 @@ from pathlib import Path
 
 from swarmq.errors import UsageError, WorkspaceError
 from swarmq.workspace.blocking import run_blocking
-from swarmq.workspace.git import GitAt, setting
+from swarmq.workspace.git import GitAt
+from swarmq.workspace.git_settings import setting
 from swarmq.workspace.private_clone import PrivateClone, valid_commit
 from swarmq.workspace.repository import changed_in_checkout, read_repository
 from swarmq.workspace.worktrees import remove_tree, remove_worktree

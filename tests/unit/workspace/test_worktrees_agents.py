@@ -21,7 +21,7 @@ from git_samples import (
 )
 from repository_snapshot import snapshot
 
-from swarmq.errors import WorkspaceError
+from swarmq.errors import UncommittableError, WorkspaceError
 from swarmq.workspace import adoption
 from swarmq.workspace.swarm_repository import SwarmRepository
 
@@ -236,7 +236,7 @@ async def test_submodules_stay_as_they_are_and_their_settings_do_not_run(user: P
         (tmp_path / leftover).unlink()
     assert await swarm.checkpoint(worktree, None) is None
     write(worktree.path, {"new": "1"})
-    with pytest.raises(WorkspaceError, match="cannot be committed: sub is a submodule, and a swarm cannot move it"):
+    with pytest.raises(UncommittableError, match="cannot be committed: sub is a submodule, and a swarm cannot move it"):
         await swarm.commit(worktree, message="New", trailers={})
     shell(
         worktree.path,
@@ -256,7 +256,9 @@ async def test_a_new_submodule_is_refused(user: Path, base: str, swarm: SwarmRep
     worktree = await swarm.open_worktree("a", 1, base)
     shell(worktree.path, f"git -c protocol.file.allow=always submodule --quiet add {user} lib; git commit -qm Library")
     assert await swarm.checkpoint(worktree, None) is not None
-    with pytest.raises(WorkspaceError, match="cannot be committed: lib is a new submodule, and a swarm cannot add one"):
+    with pytest.raises(
+        UncommittableError, match="cannot be committed: lib is a new submodule, and a swarm cannot add one"
+    ):
         await swarm.commit(worktree, message="x", trailers={})
 
 
