@@ -1,4 +1,4 @@
-"""What merging costs in a large repository: the time of each step, and the git processes it starts.
+"""What merging costs in a large repository: time, processor time and git processes of each step.
 
     scripts/uv run python benchmarks/merging.py --files 50000
 
@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -33,29 +34,37 @@ FILES_PER_DIRECTORY = 50
 
 @dataclass
 class Steps:
-    """Seconds and git processes of each step, in the order of the first time."""
+    """Seconds, seconds of a processor and git processes of each step, in the order of the first time."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    cpu_seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     processes: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     started: Path = Path()
     """Where each git program that swarmq starts leaves a line."""
 
     async def take(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
-        before = self.started.stat().st_size
-        began = time.perf_counter()
+        before, used, began = self.started.stat().st_size, cpu_seconds(), time.perf_counter()
         result = await work()
         self.seconds[name].append(time.perf_counter() - began)
+        self.cpu_seconds[name].append(cpu_seconds() - used)
         self.processes[name].append(self.started.stat().st_size - before)
         return result
 
     def report(self) -> dict[str, dict[str, float]]:
         return {
             name: {
-                "ms": round(statistics.median(taken) * 1000, 1),
+                "ms": round(statistics.median(taken) * 1000),
+                "cpu_ms": round(statistics.median(self.cpu_seconds[name]) * 1000),
                 "git_processes": statistics.median(self.processes[name]),
             }
             for name, taken in self.seconds.items()
         }
+
+
+def cpu_seconds() -> float:
+    """Of this process and of all that it has started and that have ended."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def generated(where: Path, files: int) -> str:
@@ -108,7 +117,6 @@ async def measure(place: Path, files: int, merges: int, changed: int) -> dict[st
         worktree = await steps.take("open a worktree", lambda: swarm.open_worktree(f"b{branch}", 1, base))  # noqa: B023
         edit(worktree.path, branch, changed, files)
         saved = await steps.take("first checkpoint", lambda: swarm.checkpoint(worktree, None))  # noqa: B023
-        await asyncio.sleep(0)
         edit(worktree.path, branch + merges, 2, files)
         await steps.take("next checkpoint", lambda: swarm.checkpoint(worktree, saved))  # noqa: B023
         made = await steps.take("commit", lambda: swarm.commit(worktree, message="x", trailers={}))  # noqa: B023

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from git_samples import SWARM, add_commit, clone_of, git, make_repository, shell
+from git_samples import SWARM, add_commit, clone_of, git, shell
 from histories import merged_by_git
 
 from swarmq.models.swarm import MergeReport
@@ -131,10 +131,10 @@ async def test_a_merge_is_what_git_makes_of_it(name: str, tmp_path: Path, own_co
     for key, value in case.everywhere:
         git(tmp_path, "config", "--file", str(own_configuration), key, value)
     user = tmp_path / "repo"
-    make_repository(user, {"f": LINES})
+    git(tmp_path, "init", "--quiet", "--initial-branch=main", str(user))
     for key, value in case.local:
         git(user, "config", key, value)
-    base = add_commit(user, dict(case.files), "Files")
+    base = add_commit(user, {"f": LINES, **case.files}, "Files")
     swarm = SwarmRepository(tmp_path / "state", SWARM, user, base)
     ours, theirs = [await scripted(swarm, branch, base, case.sides[number]) for number, branch in enumerate("ab")]
     first = await swarm.prepare_merge(ours, message="Merge a")
@@ -143,7 +143,7 @@ async def test_a_merge_is_what_git_makes_of_it(name: str, tmp_path: Path, own_co
     merge = await swarm.prepare_merge(theirs, message="Merge b")
     assert isinstance(merge, PreparedMerge) == case.clean
 
-    tree, conflicts = merged_by_git(checkout(user, swarm, case), first.commit, theirs)
+    tree, conflicts = merged_by_git(checkout(tmp_path, swarm, case), first.commit, theirs)
     if isinstance(merge, PreparedMerge):
         assert (await swarm.tree_of(merge.commit), conflicts) == (tree, set())
         return
@@ -151,13 +151,12 @@ async def test_a_merge_is_what_git_makes_of_it(name: str, tmp_path: Path, own_co
     await conflict_is_told(swarm, merge, conflicts, (first.commit, theirs))
 
 
-def checkout(user: Path, swarm: SwarmRepository, case: Case) -> Path:
+def checkout(where: Path, swarm: SwarmRepository, case: Case) -> Path:
     """An ordinary clone with the same settings and the swarm's commits."""
-    place = user.parent / "checkout"
-    git(user.parent, "clone", "--quiet", "--no-checkout", str(user), str(place))
+    place = where / "checkout"
+    git(where, "clone", "--quiet", "--shared", "--no-checkout", str(clone_of(swarm)), str(place))
     for key, value in case.local:
         git(place, "config", key, value)
-    git(place, "fetch", "--quiet", str(clone_of(swarm)), "refs/heads/*:refs/remotes/swarm/*")
     return place
 
 
