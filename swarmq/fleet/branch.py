@@ -27,11 +27,12 @@ from swarmq.errors import LeaseLost, SwarmqError
 from swarmq.fleet.branch_work import BranchWork
 from swarmq.fleet.claims import LeaseEnd, keep_alive
 from swarmq.fleet.ending import move_on
+from swarmq.fleet.observing import LOOK_PATIENCE_SECONDS
 from swarmq.fleet.pool import Job, StopReason
 from swarmq.fleet.runtime import Runtime
 from swarmq.models.branch import Exit, Outcome
 from swarmq.models.events import Event, EventType
-from swarmq.store.branches import Claim
+from swarmq.store.branches import Claim, Renewal
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -104,6 +105,8 @@ async def _deliver(
         await stops.shielded(_park(runtime, claim, work))
         return "parked"
     if isinstance(ended, Outcome):
+        if claim.record.spec.candidate and ended.success:
+            await stops.shielded(_last_report(runtime, work, ended))
         return await stops.shielded(_end(runtime, claim, ended))
     if job is not None and job.stopping is StopReason.HAND_OVER:
         await stops.shielded(_hand_over(runtime, claim, work))
@@ -147,10 +150,7 @@ async def _stop(task: asyncio.Task[Any]) -> None:
 
 def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Callable[[], Awaitable[LeaseEnd | None]]:
     async def renew() -> LeaseEnd | None:
-        claim = work.claim
-        renewal = await runtime.store.branches.renew(
-            work.swarm_id, work.branch_id, claim.token, runtime.settings.lease_seconds, work.observe()
-        )
+        renewal = await _report(runtime, work, LOOK_PATIENCE_SECONDS)
         if delivery_tag is not None:
             await runtime.store.gate.call("ZADD", UNACKED_INDEX, "XX", time.time(), delivery_tag)
         if not renewal.alive:
@@ -161,6 +161,25 @@ def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Ca
         return LeaseEnd.PARKED if renewal.paused and work.journal.doing in BETWEEN_CALLS else None
 
     return renew
+
+
+async def _report(runtime: Runtime, work: BranchWork, patience_seconds: float) -> Renewal:
+    """Renew the lease, with what is observed of the branch."""
+    await work.observer.refresh(patience_seconds)
+    lease_seconds, observation = runtime.settings.lease_seconds, work.observer.observation()
+    return await runtime.store.branches.renew(
+        work.swarm_id, work.branch_id, work.claim.token, lease_seconds, observation
+    )
+
+
+async def _last_report(runtime: Runtime, work: BranchWork, outcome: Outcome) -> None:
+    """A candidate's finished work is scored too, however short it ran. Without it, its last heartbeat is."""
+    if outcome.commit is not None:
+        work.observer.saved(outcome.commit)
+    try:
+        await _report(runtime, work, runtime.settings.heartbeat_seconds)
+    except SwarmqError as error:
+        log.warning("finished work not observed", error=str(error))
 
 
 async def _reason(runtime: Runtime, claim: Claim) -> str:

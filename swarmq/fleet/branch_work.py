@@ -17,12 +17,13 @@ from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
 from swarmq.fleet.continuing import Anew, Continuation, continuation
 from swarmq.fleet.journal import StoreJournal
+from swarmq.fleet.observing import observer_of, watch_files
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.result_cache import cached_outcome, keep_result
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import plan_of, repository_of
 from swarmq.fleet.worktree_setup import ready_worktree
-from swarmq.models.branch import BranchRecord, Exit, Observation, Outcome
+from swarmq.models.branch import BranchRecord, Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.messages import Message
 from swarmq.models.plan import Kind, Subtask
@@ -49,6 +50,7 @@ class BranchWork:
         self.record: BranchRecord = claim.record
         self.swarm_id, self.branch_id = claim.record.spec.swarm_id, claim.record.spec.id
         self.journal = StoreJournal(runtime.store, claim.record.spec, claim.token)
+        self.observer = observer_of(self.journal, runtime.store, claim.record.spec)
         self._started = time.monotonic()
         self._repository: SwarmRepository | None = None
         self._worktree: Worktree | None = None
@@ -56,12 +58,6 @@ class BranchWork:
         self._checkpoint = claim.record.checkpoint
         self._continuation: Continuation | None = None
         self._continued_from: str | None = None
-
-    def observe(self) -> Observation:
-        """What the heartbeat tells."""
-        return Observation(
-            at=time.time(), steps=self.journal.steps, tokens=self.journal.tokens, doing=self.journal.doing
-        )
 
     async def run(self) -> Outcome | None:
         """Work to the end; None where the swarm is paused, and the branch to be given back.
@@ -82,6 +78,7 @@ class BranchWork:
             log.exception("internal error")
             return await self._failed(f"internal error: {type(error).__name__}: {error}")
         finally:
+            await self.observer.aclose()
             if self._shell is not None:
                 await self._shell.aclose()
 
@@ -148,6 +145,7 @@ class BranchWork:
         environment = child_environment(swarm.spec.options.env)
         self._shell = Shell(self._worktree.path, environment, self._cookie(self.claim.token))
         await ready_worktree(repository, self._worktree, swarm.spec, self._shell, self.outputs_dir())
+        watch_files(self.observer, repository, self._worktree, self._shell, swarm.spec.options)
 
     def _cookie(self, token: int) -> str:
         """One per holder: who was paused, and finds its lease lost, must not end the processes of the new holder."""
@@ -178,6 +176,7 @@ class BranchWork:
                 outputs=self.outputs_dir(),
             )
         )
+        self.journal.read_only = frozenset(spec.name for spec in toolbox.specs() if spec.read_only)
         model = await self.runtime.models.open(model_spec)
         opening = opening_messages(
             subtask=subtask,
@@ -210,6 +209,7 @@ class BranchWork:
         commit = await repository.checkpoint(worktree, self._checkpoint)
         if commit is not None:
             self._checkpoint = commit
+            self.observer.saved(commit)
             reached(CrashPoint.CHECKPOINT_RECORDED)
             await self.runtime.store.transcripts.checkpoint(self.swarm_id, self.branch_id, self.claim.token, commit)
 

@@ -95,6 +95,7 @@ class Observation(Record):
     checks: bool | None = Field(None, description="Whether the changed files pass their static checks; None: unknown.")
     problems: tuple[str, ...] = Field((), description="What the checks found, at most 5, each at most 200 characters.")
     verified: bool | None = Field(None, description="The last outcome of verify; None: it has not run.")
+    editing: bool = Field(False, description="A tool that may change its files is running.")
 
 
 class BranchRecord(Record):

@@ -6,6 +6,7 @@ from swarmq.store.audit import Audit
 from swarmq.store.branches import Branches
 from swarmq.store.budgets import Budgets
 from swarmq.store.cache import Cache
+from swarmq.store.collapse import Collapse
 from swarmq.store.connection import Gate
 from swarmq.store.control import Control
 from swarmq.store.events import Events
@@ -35,6 +36,7 @@ class Store:
         self.shared = Shared(gate)
         self.cache = Cache(gate)
         self.audit = Audit(gate)
+        self.collapse = Collapse(gate)
         self.workers = Workers(gate)
         self.limiter = FleetLimiter(gate)
         self.health = Health(gate)

@@ -19,6 +19,7 @@ from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.commits import CommitInfo
 from swarmq.workspace.git import IDENTITY
 from swarmq.workspace.private_clone import PrivateClone
+from swarmq.workspace.surveying import Survey, blob_contents, survey_changes
 from swarmq.workspace.worktrees import Worktree
 
 __all__ = ["CommitInfo", "SwarmRepository", "Worktree"]
@@ -97,6 +98,14 @@ class SwarmRepository:
     async def changed_files(self, worktree: Worktree) -> tuple[str, ...]:
         """Names of the files that differ from what the branch started from."""
         return await self._run(commits.changed_files, worktree)
+
+    async def survey(self, base: str, commit: str) -> Survey:
+        """How a saved state differs from the base, in a few ms: nothing of the worktree is read."""
+        return await self._run(survey_changes, base, commit)
+
+    async def blob_contents(self, blobs: Sequence[str], limit_bytes: int, total_bytes: int) -> dict[str, bytes]:
+        """What blobs hold, by blob, but for those that are larger than the limit, or beyond the total."""
+        return await self._run(blob_contents, blobs, limit_bytes, total_bytes)
 
     async def tree_of(self, commit: str) -> str:
         """The tree of a commit: equal trees hold equal files."""
