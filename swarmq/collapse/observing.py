@@ -60,6 +60,7 @@ class Looked:
 
     commit: str | None = None
     changed_at: float = 0.0
+    changed_step: int = 0
     files: tuple[str, ...] = ()
     changed_lines: int = 0
     checks: bool | None = None
@@ -82,7 +83,7 @@ class Observer:
         self._probe: Probing | None = None
         self._probe_failed = self._closed = False
         self._wanted: str | None = None
-        self._saved_at = 0.0
+        self._saved_at, self._saved_step = 0.0, 0
         self._looking: asyncio.Task[None] | None = None
         self.looked = Looked()
 
@@ -93,7 +94,7 @@ class Observer:
     def saved(self, commit: str) -> None:
         """The files have changed, and are in this commit."""
         if commit != self._wanted:
-            self._wanted, self._saved_at = commit, self._clock()
+            self._wanted, self._saved_at, self._saved_step = commit, self._clock(), self._activity.steps
 
     async def refresh(self, patience_seconds: float) -> None:
         """Look at what was saved since the last look. One that takes longer than the patience goes on behind."""
@@ -101,7 +102,8 @@ class Observer:
             return
         if self._repository is None or self._wanted is None or self._wanted == self.looked.commit:
             return
-        self._looking = asyncio.create_task(self._look(self._repository, self._wanted, self._saved_at))
+        saved = Looked(self._wanted, self._saved_at, self._saved_step)
+        self._looking = asyncio.create_task(self._look(self._repository, saved))
         await asyncio.wait({self._looking}, timeout=patience_seconds)
 
     def observation(self) -> Observation:
@@ -115,6 +117,7 @@ class Observer:
             files=looked.files,
             changed_lines=looked.changed_lines,
             changed_at=looked.changed_at,
+            changed_step=looked.changed_step,
             checks=looked.checks,
             problems=looked.problems,
             verified=activity.verified,
@@ -128,23 +131,23 @@ class Observer:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
 
-    async def _look(self, repository: SavedFiles, commit: str, saved_at: float) -> None:
+    async def _look(self, repository: SavedFiles, saved: Looked) -> None:
+        note = ""
         try:
-            looked = await self._survey(repository, commit)
-            note = ""
+            looked = await self._survey(repository, saved)
             if self._probe is not None and looked.files:
                 looked, note = await self._probed(self._probe, looked)
         except SwarmqError as error:  # a look that failed says nothing of the branch
             log.warning("files not looked at", error=str(error))
-            looked, note = Looked(commit, findings=self.looked.findings), ""
-        before, self.looked = self.looked, replace(looked, changed_at=saved_at)
+            looked = saved
+        before, self.looked = self.looked, looked
         if note or (before.files, before.checks, before.problems) != (looked.files, looked.checks, looked.problems):
-            await self._told(self.looked, note)
+            await self._told(looked, note)
 
-    async def _survey(self, repository: SavedFiles, commit: str) -> Looked:
-        survey = await repository.survey(self._base, commit)
+    async def _survey(self, repository: SavedFiles, saved: Looked) -> Looked:
+        survey = await repository.survey(self._base, saved.commit or self._base)
         names = tuple(file.shown for file in survey.files[:MOST_FILES])
-        looked = Looked(commit, files=names, changed_lines=survey.changed_lines)
+        looked = replace(saved, files=names, changed_lines=survey.changed_lines)
         if self._probe is not None or not survey.files:
             return looked
         known = self.looked.findings

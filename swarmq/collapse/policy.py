@@ -97,16 +97,16 @@ def counted(before: Tally, sample: Sample, policy: CollapsePolicy) -> Tally:
 
     Observations are told apart and not put in order: the clock of a new holder may be behind.
 
-    A branch stands on failing checks if it has ended a step, the one of its last edit not included, and has neither
-    edited since nor runs a tool that may: the agent has seen what it did and moved on. The branch that is only in the
-    middle of an edit, however long its model thinks, does not.
+    A branch stands on failing checks if it has taken another step since that of its last edit and since the last break,
+    and runs no tool that may edit: the agent has seen what it did and moved on. A branch in the middle of an edit,
+    however long its model thinks, does not.
     """
     observation = sample.observation or Observation(at=0)
     tally = before.model_copy(update=_pod(before, sample.health, policy))
     if observation.at == before.observed_at:
         return tally
     edited = observation.changed_at != before.changed_at
-    stands = not edited and not observation.editing and observation.steps > before.steps
+    stands = not edited and not observation.editing and observation.steps > max(observation.changed_step, before.steps)
     failing = observation.checks is False
     counts = failing and (policy.breaks == "every" or stands)
     failures = before.compile_failures + counts
@@ -116,7 +116,7 @@ def counted(before: Tally, sample: Sample, policy: CollapsePolicy) -> Tally:
         update={
             "observed_at": observation.at,
             "changed_at": observation.changed_at,
-            "steps": observation.steps if edited or counts else before.steps,
+            "steps": observation.steps if counts else before.steps,
             "compile_failures": failures,
         }
     )

@@ -6,6 +6,7 @@ record is written. What may stop it, and what follows:
 ========================  =========================================================================
 the pool, by a revoke      the branch ends as cancelled
 the pool, at a shutdown    checkpoint, lease released, message back on the queue (JobStopped)
+a prefork child's SIGTERM  the branch ends as cancelled where it is marked, else as at a shutdown
 the heartbeat, by a mark   the branch ends as cancelled
 the heartbeat, lease lost  nothing is written any more: the new holder owns the record
 the swarm is paused        checkpoint, lease released; resuming the swarm publishes the branch again
@@ -108,10 +109,11 @@ async def _deliver(
         if claim.record.spec.candidate and ended.success:
             await stops.shielded(_last_report(runtime, work, ended))
         return await stops.shielded(_end(runtime, claim, ended))
-    if job is not None and job.stopping is StopReason.HAND_OVER:
+    reason = await stops.shielded(_reason(runtime, claim))
+    if job.stopping is StopReason.HAND_OVER if job is not None else reason is None:
         await stops.shielded(_hand_over(runtime, claim, work))
         return "handed_over"
-    return await stops.shielded(_end_cancelled(runtime, claim, work))
+    return await stops.shielded(_end_cancelled(runtime, claim, work, reason or "revoked from Celery"))
 
 
 async def _work_under_lease(
@@ -182,13 +184,16 @@ async def _last_report(runtime: Runtime, work: BranchWork, outcome: Outcome) -> 
         log.warning("finished work not observed", error=str(error))
 
 
-async def _reason(runtime: Runtime, claim: Claim) -> str:
-    """Who cancelled wrote the reason before the revoke; a revoke from Flower leaves none."""
-    spec = claim.record.spec if claim.record is not None else None
-    if spec is None:
-        return "revoked"
-    record = await runtime.store.branches.load(spec.swarm_id, spec.id)
-    return record.cancel_reason or "revoked from Celery"
+async def _reason(runtime: Runtime, claim: Claim) -> str | None:
+    """Who cancelled wrote the reason before the revoke.
+
+    A revoke from Flower leaves none. To a prefork child it looks like the end of its worker: the branch is given back,
+    and ended by the mark that follows.
+    """
+    if claim.record is None:
+        raise LookupError("a claim without a record cannot be stopped")
+    spec = claim.record.spec
+    return (await runtime.store.branches.load(spec.swarm_id, spec.id)).cancel_reason
 
 
 async def _park(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
@@ -214,8 +219,8 @@ async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> bool:
         return False
 
 
-async def _end_cancelled(runtime: Runtime, claim: Claim, work: BranchWork) -> str:
-    return await _end(runtime, claim, await work.cancelled(await _reason(runtime, claim)))
+async def _end_cancelled(runtime: Runtime, claim: Claim, work: BranchWork, reason: str) -> str:
+    return await _end(runtime, claim, await work.cancelled(reason))
 
 
 async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> str:

@@ -105,7 +105,7 @@ class Tally(Record):
 
     observed_at: float = Field(0.0, description="Of the last observation that was counted.")
     changed_at: float = Field(0.0, description="When its files had last changed.")
-    steps: int = Field(0, ge=0, description="The steps at which its files changed, or a break was last counted.")
+    steps: int = Field(0, ge=0, description="Its steps when a break was last counted.")
     compile_failures: int = Field(0, ge=0)
     signals: int = Field(0, ge=0, description="Of its pod, in a row.")
     resource_failures: int = Field(0, ge=0)

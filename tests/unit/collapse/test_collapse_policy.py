@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swarmq.collapse.policy import Sample, Standing, judge
@@ -14,7 +14,7 @@ from swarmq.models.collapse import CollapsePolicy, CollapseState, Decision, Vect
 from swarmq.models.pods import PodHealth
 
 NOW = 10_000.0
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 observations = st.builds(
     Observation,
@@ -23,6 +23,7 @@ observations = st.builds(
     files=st.lists(st.sampled_from(("a.py", "b.py", "c.py")), unique=True).map(tuple),
     changed_lines=st.integers(0, 50_000),
     changed_at=st.sampled_from((0.0, NOW - 100, NOW - 1)),
+    changed_step=st.integers(0, 4),
     checks=st.sampled_from((True, False, None)),
     verified=st.sampled_from((True, False, None)),
     editing=st.booleans(),

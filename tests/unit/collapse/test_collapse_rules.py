@@ -66,7 +66,7 @@ class Ticks:
     def look(self, health: PodHealth | None = None, **seen: object) -> Look:
         self.now += 5
         good = Observation(at=self.now, steps=9, files=("a.py",), changed_at=1.0, checks=True)
-        under_test = Observation(**({"at": self.now, "files": ("a.py",)} | seen))
+        under_test = Observation(**({"at": self.now, "files": ("a.py",), "changed_step": 1} | seen))
         look = judge(
             self.state, [sample("bad", under_test, health=health), sample("good", good)], self.policy, self.now
         )
@@ -83,7 +83,8 @@ def test_a_branch_in_the_middle_of_an_edit_or_a_long_thought_breaks_nothing() ->
     for _ in range(20):  # the model thinks
         assert ticks.decision(ticks.look(steps=1, changed_at=1.0, checks=False)) is Decision.KEPT
     for step in range(2, 20):  # each step is an edit, none mends it
-        assert ticks.decision(ticks.look(steps=step, changed_at=float(step), checks=False)) is Decision.KEPT
+        look = ticks.look(steps=step, changed_at=float(step), changed_step=step, checks=False)
+        assert ticks.decision(look) is Decision.KEPT
     for step in range(20, 40):  # a shell command works on
         assert ticks.decision(ticks.look(steps=step, changed_at=19.0, checks=False, editing=True)) is Decision.KEPT
     assert ticks.state.tallies["bad"].breaks == 0

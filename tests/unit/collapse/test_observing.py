@@ -70,7 +70,8 @@ async def test_files_are_looked_at_once_for_each_commit() -> None:
     assert bench.saved.surveys == []
     await bench.save("1")
     first = bench.observer.observation()
-    assert (first.files, first.checks, first.changed_lines, first.changed_at) == (("a.py",), True, 6, 101.0)
+    assert (first.files, first.checks, first.changed_lines) == (("a.py",), True, 6)
+    assert (first.changed_at, first.changed_step) == (101.0, 3)
     for _ in range(5):
         await bench.observer.refresh(1.0)
     assert bench.saved.surveys == ["1"]
