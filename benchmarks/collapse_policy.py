@@ -227,24 +227,20 @@ NEVER = CollapsePolicy.seed().model_copy(
 
 
 def grid() -> Iterator[CollapsePolicy]:
-    """The thresholds that are tried."""
-    for breaks, failures in (("standing", 2), ("standing", 3), ("standing", 4), ("standing", 6), ("standing", 9)):
-        for min_score, low, grace in itertools.product((0.0, 0.2, 0.32), (1, 12, 36, 60), (0.0, 60.0)):
-            if min_score == 0.0 and low != 1:
-                continue
-            yield CollapsePolicy(
-                breaks=breaks,
-                max_invariant_breaks=failures,
-                max_consecutive_compile_failures=failures,
-                min_score=min_score,
-                max_consecutive_low_scores=low,
-                grace_seconds=grace,
-            )
-    for failures in (1, 6, 12, 24, 48):
+    """The thresholds that are tried: how many breaks, and how low a score for how long."""
+    pruning = ((0.0, 1), (0.2, 12), (0.32, 1), (0.32, 12), (0.32, 24), (0.32, 48))
+    for failures, (min_score, low) in itertools.product((2, 3, 4, 5, 6, 8, 12), pruning):
+        yield CollapsePolicy(
+            max_invariant_breaks=failures,
+            max_consecutive_compile_failures=failures,
+            min_score=min_score,
+            max_consecutive_low_scores=low,
+        )
+    for failures in (3, 6, 12, 24, 48):
         yield CollapsePolicy.seed().model_copy(
             update={
                 "max_consecutive_compile_failures": failures,
-                "max_invariant_breaks": max(2, failures),
+                "max_invariant_breaks": failures,
                 "max_consecutive_low_scores": failures,
             }
         )

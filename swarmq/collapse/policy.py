@@ -65,7 +65,7 @@ def judge(state: CollapseState, samples: Iterable[Sample], policy: CollapsePolic
     }
     found = [_evaluation(sample, tallies, ordered, now) for sample in ordered if sample.rated]
     groups = [
-        _Group([sample for sample in ordered if sample.group == name], found, tallies, state, policy, now)
+        _Group([sample for sample in ordered if sample.group == name], found, tallies, state, policy)
         for name in dict.fromkeys(sample.group for sample in ordered)
     ]
     for group in groups:
@@ -165,9 +165,8 @@ class _Group:
         tallies: Mapping[str, Tally],
         state: CollapseState,
         policy: CollapsePolicy,
-        now: float,
     ) -> None:
-        self.name, self.members, self.policy, self.now = members[0].group, members, policy, now
+        self.name, self.members, self.policy = members[0].group, members, policy
         self._before, self._standing_best = state.tallies, state.promoted.get(self.name)
         ids = {sample.branch_id for sample in members}
         self.scores = {one.branch_id: one.score for one in found if one.branch_id in ids}
@@ -200,9 +199,7 @@ class _Group:
         low = [
             sample.branch_id
             for sample in self.judged
-            if sample.branch_id not in doomed
-            and self.tallies[sample.branch_id].low_scores >= most
-            and self._old_enough(sample)
+            if sample.branch_id not in doomed and self.tallies[sample.branch_id].low_scores >= most
         ]
         if low:
             worst = min(low, key=lambda id_: (self.scores[id_], id_))
@@ -223,16 +220,11 @@ class _Group:
             f"and {self.scores[best] - self.scores[id_]:.2f} behind {best}"
         )
 
-    def _old_enough(self, sample: Sample) -> bool:
-        return self.now - sample.started_at >= self.policy.grace_seconds
-
     def _sickness(self, sample: Sample) -> str | None:
         policy, tally = self.policy, self.tallies[sample.branch_id]
         if tally.resource_failures >= policy.max_consecutive_resource_failures:
             what = sample.health.reason if sample.health is not None and sample.health.reason else "unhealthy"
             return f"its pod was in bad health {tally.resource_failures} times in a row ({what})"
-        if not self._old_enough(sample):
-            return None
         if tally.compile_failures >= policy.max_consecutive_compile_failures:
             problems = sample.observation.problems if sample.observation is not None else ()
             shown = f": {problems[0]}" if problems else ""

@@ -21,22 +21,19 @@ class CollapsePolicy(Record):
         description="Which failing checks are invariant breaks: those that a branch moves on from without an edit,"
         " or every sample that fails.",
     )
-    max_invariant_breaks: int = Field(6, ge=1, le=1000, description="Breaks in a row after which a branch is stopped.")
+    max_invariant_breaks: int = Field(8, ge=1, le=1000, description="Breaks in a row after which a branch is stopped.")
     max_consecutive_compile_failures: int = Field(
-        6, ge=1, le=1000, description="Failing static checks in a row, counted as breaks are."
+        8, ge=1, le=1000, description="Failing static checks in a row, counted as breaks are."
     )
     max_consecutive_resource_failures: int = Field(
         2, ge=1, le=1000, description="Unhealthy samples of a branch's pod in a row."
     )
     max_consecutive_low_scores: int = Field(
-        1, ge=1, le=1000, description="Samples in a row with such a score and gap after which a branch is pruned."
+        48, ge=1, le=1000, description="Samples in a row with such a score and gap after which a branch is pruned."
     )
     min_score: float = Field(0.30, ge=0, le=1, description="Only branches that score less are pruned.")
     min_gap: float = Field(0.15, ge=0, le=1, description="How far behind the best a pruned branch must be.")
     min_resource_health: float = Field(0.35, ge=0, le=1, description="Health of a pod below which it counts as bad.")
-    grace_seconds: float = Field(
-        0, ge=0, le=86_400, description="Younger branches are stopped for the state of their pod alone."
-    )
 
     @classmethod
     def seed(cls) -> CollapsePolicy:
@@ -50,7 +47,6 @@ class CollapsePolicy(Record):
             min_score=0.30,
             min_gap=0.15,
             min_resource_health=0.35,
-            grace_seconds=0,
         )
 
 

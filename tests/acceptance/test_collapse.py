@@ -20,7 +20,7 @@ SLEEP = ["sleep", "65.5"]
 PLAN = Plan(
     subtasks=(Subtask(name="Broken", instruction="Leave it broken"), Subtask(name="Good", instruction="Do it well"))
 )
-POLICY = {"max_consecutive_compile_failures": 1, "grace_seconds": 0}
+POLICY = {"max_consecutive_compile_failures": 1}
 
 
 @pytest.fixture(params=["agents", "prefork"])

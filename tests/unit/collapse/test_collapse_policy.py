@@ -41,7 +41,6 @@ policies = st.builds(
     min_score=st.floats(0, 1),
     min_gap=st.floats(0, 1),
     min_resource_health=st.floats(0, 1),
-    grace_seconds=st.sampled_from((0.0, 60.0, 600.0)),
 )
 
 

@@ -23,7 +23,6 @@ STANDING = CollapsePolicy(
     min_score=0.0,
     min_gap=0.15,
     min_resource_health=0.35,
-    grace_seconds=0,
 )
 
 
@@ -151,18 +150,6 @@ def test_pruned_is_the_worst_that_is_low_for_long_enough_and_far_enough_behind()
     look = ticks.look(steps=1, changed_at=1.0, checks=False)
     assert ticks.decision(look) is Decision.PRUNED
     assert look.kills[0].reason == "score 0.30 is below 0.50, and 0.55 behind good"
-
-
-def test_a_young_branch_is_stopped_for_its_pod_alone() -> None:
-    policy = STANDING.model_copy(
-        update={"grace_seconds": 1000, "min_score": 1.0, "max_consecutive_compile_failures": 1}
-    )
-    ticks = Ticks(policy)
-    for step in range(5):
-        assert ticks.decision(ticks.look(steps=step, changed_at=1.0, checks=False)) is Decision.KEPT
-    bad = PodHealth(score=0.0, signals=0)
-    ticks.look(health=bad)
-    assert ticks.decision(ticks.look(health=bad)) is Decision.KILLED
 
 
 def test_the_last_of_a_race_is_spared_and_a_lone_branch_is_not() -> None:
