@@ -13,7 +13,7 @@ import threading
 import time
 import tomllib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from swarmq.workspace.surveying import ChangedFile, Survey
@@ -22,6 +22,7 @@ MOST_BYTES = 400_000
 """Of one file. Python's compiler holds the GIL: 100 KB take it 18 ms, so that no more than 80 ms are lost to others."""
 MOST_TOTAL_BYTES = 4_000_000
 MOST_SECONDS = 2.0
+MARKERS = "conflict markers"
 MOST_PROBLEMS = 5
 PROBLEM_CHARACTERS = 200
 
@@ -112,30 +113,19 @@ def syntax_problem(name: str, content: bytes) -> str | None:
 
 
 def has_markers(content: bytes) -> bool:
-    """Whether the conflict markers that git has found are some: a line of seven ``=`` may be a heading."""
+    """Whether there are lines like both sides of a conflict; a line of seven ``=`` alone may be a heading."""
     return _OURS.search(content) is not None and _THEIRS.search(content) is not None
 
 
-def wanted_blobs(survey: Survey, known: Iterable[str] = ()) -> list[str]:
+def unread_blobs(survey: Survey, known: Container[str] = ()) -> list[str]:
     """What has to be read for the checks, but for blobs that were checked before."""
-    wanted: list[str] = []
-    for file in survey.files:
-        if file.blob is None or file.blob in known:
-            continue
-        if checkable(file.name):
-            wanted += [file.blob, *([file.before] if file.before is not None else [])]
-        elif file.blob in survey.marked:
-            wanted.append(file.blob)
-    return list(dict.fromkeys(wanted))
+    return list(dict.fromkeys(file.blob for file in survey.files if file.blob is not None and file.blob not in known))
 
 
 def check_files(
     survey: Survey, contents: Mapping[str, bytes], known: Mapping[str, str | None]
 ) -> dict[str, str | None]:
-    """The problem of each changed blob (None: there is none), those that are known included. Blocking.
-
-    A file whose syntax was not right in the base either is one of another kind: a fixture, a newer or older language.
-    """
+    """The problem of each changed blob (None: there is none), those that are known included. Blocking."""
     found: dict[str, str | None] = {}
     deadline = time.monotonic() + MOST_SECONDS
     for file in survey.files:
@@ -144,19 +134,35 @@ def check_files(
         if file.blob in known:
             found[file.blob] = known[file.blob]
         elif time.monotonic() < deadline and file.blob in contents:
-            found[file.blob] = _problem(file, file.blob in survey.marked, contents)
+            content = contents[file.blob]
+            found[file.blob] = MARKERS if has_markers(content) else syntax_problem(file.name, content)
     return found
 
 
-def _problem(file: ChangedFile, marked: bool, contents: Mapping[str, bytes]) -> str | None:
-    content = contents[file.blob or ""]
-    if marked and has_markers(content):
-        return "conflict markers"
-    problem = syntax_problem(file.name, content)
-    before = contents.get(file.before or "")
-    if problem is not None and before is not None and syntax_problem(file.name, before) is not None:
-        return None
-    return problem
+def suspects(survey: Survey, found: Mapping[str, str | None], known: Container[str]) -> list[ChangedFile]:
+    """Files with a problem that was not known: it may have been there before."""
+    return [file for file in survey.files if file.blob not in known and found.get(file.blob or "") is not None]
+
+
+def excused(
+    files: Iterable[ChangedFile], found: Mapping[str, str | None], before: Mapping[str, bytes], marked: Container[str]
+) -> dict[str, str | None]:
+    """The blobs of suspects that are not held against a branch. Blocking.
+
+    Markers that it did not add, and files whose syntax was not right in the base either: fixtures, or another language
+    by the same name.
+    """
+    innocent: dict[str, str | None] = {}
+    for file in files:
+        if file.blob is None:
+            continue
+        if found[file.blob] == MARKERS:
+            old = file.name not in marked
+        else:
+            old = file.before in before and syntax_problem(file.name, before[file.before or ""]) is not None
+        if old:
+            innocent[file.blob] = None
+    return innocent
 
 
 def told(survey: Survey, found: Mapping[str, str | None]) -> Sequence[str]:

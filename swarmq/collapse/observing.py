@@ -1,8 +1,8 @@
 """What a heartbeat tells of a branch: what its agent does, and how its files are.
 
 The files are looked at as they were last saved, and only if they were saved anew since the last look: at most one look
-for each heartbeat, none while the agent reads, thinks or waits. A look is two or three git processes and the check of
-the files that changed since the last one, outside of the event loop.
+for each heartbeat, none while the agent reads, thinks or waits. A look is two git processes and the check of the files
+that changed since the last one, outside of the event loop.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Protocol
 
 import structlog
 
-from swarmq.collapse.checks import MOST_BYTES, MOST_TOTAL_BYTES, check_files, told, wanted_blobs
+from swarmq.collapse.checks import MARKERS, MOST_TOTAL_BYTES, check_files, excused, suspects, told, unread_blobs
 from swarmq.errors import SwarmqError
 from swarmq.models.branch import Observation
 from swarmq.workspace.blocking import run_blocking
-from swarmq.workspace.surveying import Survey
+from swarmq.workspace.surveying import ChangedFile, Survey
 
 log = structlog.get_logger()
 
@@ -45,7 +45,8 @@ class SavedFiles(Protocol):
     """What a look reads; a SwarmRepository is one."""
 
     async def survey(self, base: str, commit: str) -> Survey: ...
-    async def blob_contents(self, blobs: Sequence[str], limit_bytes: int, total_bytes: int) -> dict[str, bytes]: ...
+    async def blob_contents(self, blobs: Sequence[str], limit_bytes: int) -> dict[str, bytes]: ...
+    async def marked_files(self, base: str, commit: str) -> frozenset[str]: ...
 
 
 class Probing(Protocol):
@@ -151,10 +152,21 @@ class Observer:
         if self._probe is not None or not survey.files:
             return looked
         known = self.looked.findings
-        contents = await repository.blob_contents(wanted_blobs(survey, known), MOST_BYTES, MOST_TOTAL_BYTES)
+        contents = await repository.blob_contents(unread_blobs(survey, known), MOST_TOTAL_BYTES)
         found = await run_blocking(check_files, survey, contents, known)
+        suspect = suspects(survey, found, known)
+        if suspect:
+            found |= await self._excused(repository, suspect, found, saved.commit or self._base)
         problems = tuple(told(survey, found))
         return replace(looked, checks=not problems, problems=problems, findings=found)
+
+    async def _excused(
+        self, repository: SavedFiles, files: Sequence[ChangedFile], found: dict[str, str | None], commit: str
+    ) -> dict[str, str | None]:
+        before = await repository.blob_contents([file.before for file in files if file.before], MOST_TOTAL_BYTES)
+        seen = any(found[file.blob or ""] == MARKERS for file in files)
+        marked = await repository.marked_files(self._base, commit) if seen else frozenset[str]()
+        return await run_blocking(excused, files, found, before, marked)
 
     async def _probed(self, probe: Probing, looked: Looked) -> tuple[Looked, str]:
         """A probe that cannot be run says nothing of the branch. That is told once."""

@@ -7,13 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmq.collapse.checks import (
+    MARKERS,
     MOST_BYTES,
     PROBLEM_CHARACTERS,
     check_files,
     checkable,
+    excused,
+    suspects,
     syntax_problem,
     told,
-    wanted_blobs,
+    unread_blobs,
 )
 from swarmq.workspace.surveying import ChangedFile, Survey
 
@@ -61,31 +64,35 @@ def test_no_content_raises(name: str, content: bytes) -> None:
     assert found is None or found
 
 
-def survey(*files: ChangedFile, marked: tuple[str, ...] = ()) -> Survey:
-    return Survey(files, 1, frozenset(marked))
+def survey(*files: ChangedFile) -> Survey:
+    return Survey(files, 1)
 
 
 def test_a_file_that_was_not_right_before_is_not_held_against_a_branch() -> None:
     changed = survey(ChangedFile("fixture.py", "new", "old"), ChangedFile("fresh.py", "fresh", None))
-    contents = {"new": b"print 'x'\n", "old": b"print 'y'\n", "fresh": b"print 'z'\n"}
-    found = check_files(changed, contents, {})
-    assert found["new"] is None
-    assert found["fresh"] is not None
+    found = check_files(changed, {"new": b"print 'x'\n", "fresh": b"print 'z'\n"}, {})
+    asked = suspects(changed, found, {})
+    assert [file.name for file in asked] == ["fixture.py", "fresh.py"]
+    found |= excused(asked, found, {"old": b"print 'y'\n"}, ())
     assert [line.partition(":")[0] for line in told(changed, found)] == ["fresh.py"]
+    assert suspects(changed, found, known=found) == []
 
 
-def test_conflict_markers_count_where_both_sides_are_there() -> None:
+def test_conflict_markers_count_where_both_sides_are_there_and_the_branch_added_them() -> None:
     heading = b"Title\n=======\n"
-    changed = survey(ChangedFile("a.c", "c", None), ChangedFile("b.rst", "r", None), marked=("c", "r"))
-    assert set(wanted_blobs(changed)) == {"c", "r"}
-    assert check_files(changed, {"c": CONFLICT, "r": heading}, {}) == {"c": "conflict markers", "r": None}
+    changed = survey(
+        ChangedFile("a.c", "c", None), ChangedFile("b.rst", "r", None), ChangedFile("how-to-merge.md", "m", "m0")
+    )
+    found = check_files(changed, {"c": CONFLICT, "r": heading, "m": CONFLICT}, {})
+    assert found == {"c": MARKERS, "r": None, "m": MARKERS}
+    assert excused(suspects(changed, found, {}), found, {}, {"a.c"}) == {"m": None}
 
 
 def test_what_was_checked_before_is_not_read_again() -> None:
     changed = survey(
         ChangedFile("a.py", "one", "zero"), ChangedFile("b.py", "two", None), ChangedFile("gone.py", None, "x")
     )
-    assert wanted_blobs(changed, known={"one": "line 1: bad"}) == ["two"]
+    assert unread_blobs(changed, known={"one": "line 1: bad"}) == ["two"]
     found = check_files(changed, {"two": b"x = 1\n"}, {"one": "line 1: bad"})
     assert found == {"one": "line 1: bad", "two": None}
 

@@ -37,7 +37,10 @@ class Saved:
             raise WorkspaceError("git failed")
         return Survey((ChangedFile("a.py", commit, None),) if text else (), len(text))
 
-    async def blob_contents(self, blobs: Sequence[str], limit_bytes: int, total_bytes: int) -> dict[str, bytes]:
+    async def marked_files(self, base: str, commit: str) -> frozenset[str]:
+        return frozenset({"a.py"})
+
+    async def blob_contents(self, blobs: Sequence[str], limit_bytes: int) -> dict[str, bytes]:
         return {blob: (self.commits[blob] or "").encode() for blob in blobs}
 
 
@@ -82,6 +85,13 @@ async def test_files_are_looked_at_once_for_each_commit() -> None:
     await bench.save("3")
     assert bench.observer.observation().checks is True
     assert [checks for checks, _ in bench.told] == [True, False, True]
+
+
+async def test_conflict_markers_are_a_problem() -> None:
+    bench = Bench(Saved({"1": "x = 1\n<<<<<<< ours\n=======\n>>>>>>> theirs\n"}))
+    bench.observer.watch(bench.saved, "base", None)
+    await bench.save("1")
+    assert bench.observer.observation().problems == ("a.py: conflict markers",)
 
 
 async def test_a_slow_look_holds_no_heartbeat_up_and_says_that_the_files_are_being_edited() -> None:

@@ -43,16 +43,15 @@ async def test_a_survey_tells_files_lines_and_markers(swarm: SwarmRepository, ba
     assert survey.changed_lines == (1 + lines) + 1 + 5 + 1  # the link's target is its one line
     assert by_name["link.py"].blob is None
     assert by_name[kept].before is not None
-    merge = by_name["merge.txt"].blob
+    assert by_name["binary.bin"].blob is None
+    assert await swarm.marked_files(worktree.base, commit) == {"merge.txt"}
+    merge, odd = by_name["merge.txt"].blob, by_name["new: odd\nname.py"].blob
     assert merge is not None
-    assert survey.marked == {merge}
-    odd = by_name["new: odd\nname.py"].blob
     assert odd is not None
-    contents = await swarm.blob_contents([merge, odd], 1000, 1000)
-    assert contents == {merge: conflict.encode(), odd: b"x = 1   \n"}
-    assert await swarm.blob_contents([merge, odd], 10, 1000) == {odd: b"x = 1   \n"}
-    assert await swarm.blob_contents([merge, odd], 1000, 30) == {odd: b"x = 1   \n"}
-    assert await swarm.blob_contents([], 10, 10) == {}
+    assert await swarm.blob_contents([merge, odd], 1000) == {merge: conflict.encode(), odd: b"x = 1   \n"}
+    assert await swarm.blob_contents([odd, merge], 60) == {odd: b"x = 1   \n"}
+    assert await swarm.blob_contents(["0" * 40, odd], 1000) == {odd: b"x = 1   \n"}
+    assert await swarm.blob_contents([], 10) == {}
 
 
 async def test_a_survey_of_nothing(swarm: SwarmRepository, base: str) -> None:
