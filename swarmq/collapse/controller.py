@@ -30,11 +30,15 @@ class Observed:
     branches: Sequence[BranchRecord]
 
     @property
+    def stands(self) -> bool:
+        """The swarm is paused, or to stop."""
+        return self.swarm.paused_at > 0 or self.swarm.cancel_reason is not None or self.swarm.state.final
+
+    @property
     def scope(self) -> Scope | None:
-        """Who competes; None where nobody is to be judged: collapse is off, or the swarm is paused or to stop."""
-        swarm, collapse = self.swarm, self.swarm.spec.options.collapse
-        stands = swarm.paused_at > 0 or swarm.cancel_reason is not None or swarm.state.final
-        return None if stands or collapse == "off" else collapse
+        """Who competes; None where nobody is to be judged."""
+        collapse = self.swarm.spec.options.collapse
+        return None if self.stands or collapse == "off" else collapse
 
 
 async def observe(store: Store, swarm_id: str) -> Observed:

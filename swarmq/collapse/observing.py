@@ -18,6 +18,7 @@ import structlog
 from swarmq.collapse.checks import MARKERS, MOST_TOTAL_BYTES, check_files, excused, suspects, told, unread_blobs
 from swarmq.errors import SwarmqError
 from swarmq.models.branch import Observation
+from swarmq.models.verify import VerifyReport
 from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.surveying import ChangedFile, Survey
 
@@ -38,7 +39,7 @@ class Activity(Protocol):
     @property
     def writing(self) -> bool: ...
     @property
-    def verified(self) -> bool | None: ...
+    def verified(self) -> VerifyReport | None: ...
 
 
 class SavedFiles(Protocol):
@@ -121,7 +122,7 @@ class Observer:
             changed_step=looked.changed_step,
             checks=looked.checks,
             problems=looked.problems,
-            verified=activity.verified,
+            verified=None if activity.verified is None else activity.verified.passed,
             editing=activity.writing or self._wanted != looked.commit,
         )
 

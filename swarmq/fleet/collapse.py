@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
 from swarmq.collapse.controller import Observed, look, observe, workers_of
 from swarmq.errors import NotFoundError, SchemaError, StoreError
 from swarmq.fleet.dispatch import Dispatcher, branch_task_id
+from swarmq.fleet.racing import end_overdue
 from swarmq.fleet.runtime import Runtime
+from swarmq.models.pods import PodHealth
 
 log = structlog.get_logger()
 
@@ -35,13 +37,21 @@ async def collapse(runtime: Runtime) -> int:
         stopped = 0
         for one in observed:
             try:
-                canceller, now = RevokingCanceller(runtime.dispatch), await store.now()
-                stopped += len(await look(store, canceller, one, health, now))
+                stopped += await _look(runtime, one, health)
             except StoreError:
                 raise
             except Exception:  # one swarm must not keep the others from being looked at
                 log.exception("swarm not judged", swarm=one.swarm.spec.id)
         return stopped
+
+
+async def _look(runtime: Runtime, observed: Observed, health: Mapping[str, PodHealth]) -> int:
+    """Races that are over first: their losers need not be judged any more."""
+    store, dispatch = runtime.store, runtime.dispatch
+    now, stopped = await store.now(), 0
+    if not observed.stands:
+        stopped += await end_overdue(store, dispatch, observed.swarm, observed.branches, now)
+    return stopped + len(await look(store, RevokingCanceller(dispatch), observed, health, now))
 
 
 async def _observed(runtime: Runtime, swarm_id: str) -> Observed | None:

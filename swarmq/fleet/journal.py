@@ -9,6 +9,7 @@ from swarmq.models.events import Event
 from swarmq.models.messages import Usage
 from swarmq.models.money import NANO_PER_USD
 from swarmq.models.transcript import Entry
+from swarmq.models.verify import VerifyReport
 from swarmq.providers.prices import Price
 from swarmq.store.events import encode
 from swarmq.store.store import Store
@@ -24,7 +25,7 @@ class StoreJournal:
         self.steps, self.tool_calls, self.usage, self.doing = 0, 0, Usage(), "starting"
         self.calls: frozenset[str] = frozenset()  # the tools that run
         self.read_only: frozenset[str] = frozenset()  # the tools that cannot change files
-        self.verified: bool | None = None  # the last outcome of verify
+        self.verified: VerifyReport | None = None
 
     @property
     def tokens(self) -> int:
@@ -46,6 +47,7 @@ class StoreJournal:
         for entry in entries:
             if entry.adopted_from is not None:
                 continue
+            self.verified = entry.verify or self.verified
             if entry.usage is not None:
                 self.steps += 1
                 self.usage += entry.usage

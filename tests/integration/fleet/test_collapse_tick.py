@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -12,8 +13,9 @@ import pytest
 
 from swarmq.fleet.collapse import collapse
 from swarmq.fleet.runtime import Runtime
-from swarmq.models.branch import BranchSpec, Observation
+from swarmq.models.branch import BranchSpec, BranchState, Exit, Observation, Outcome
 from swarmq.models.collapse import CANCELLED_BY_COLLAPSE, CollapsePolicy, Decision
+from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Kind, Plan, Subtask
 from swarmq.models.pods import PodHealth
@@ -34,6 +36,12 @@ class Revokes:
 
     async def terminate(self, task_ids: Collection[str]) -> None:
         self.stopped += task_ids
+
+    async def branches(self, *_: object) -> None:
+        return
+
+    async def finish_stage(self, *_: object) -> None:
+        return
 
 
 class Pods:
@@ -160,3 +168,31 @@ async def test_while_another_controller_looks_nothing_is_done(runtime: Runtime) 
     async with runtime.store.collapse.lock(60):
         assert await collapse(runtime) == 0
     assert await collapse(runtime) == 1
+
+
+async def test_a_race_without_verify_ends_at_its_deadline_by_score(runtime: Runtime) -> None:
+    store = runtime.store
+    await race(store, BAD, GOOD, GOOD, GOOD, None, collapse="off", race_deadline_seconds=0.05)
+    await store.branches.finish(SWARM, "fix", 1, Outcome(exit=Exit.COMPLETED))
+    dear = Outcome(exit=Exit.COMPLETED, usage=Usage(input_tokens=100))
+    await store.branches.finish(SWARM, "fix.2", 1, dear)
+    await store.branches.finish(SWARM, "fix.3", 1, Outcome(exit=Exit.COMPLETED))
+    started = (await store.branches.load(SWARM, "fix")).started_at
+    while await store.now() < started + 0.05:
+        await asyncio.sleep(0.005)
+    assert await collapse(runtime) == 2
+    assert (await store.races.load(SWARM))["fix"].winner == "fix.3"
+    assert stopped(runtime) == [f"{SWARM}.fix.4"]
+    why = f"{CANCELLED_BY_COLLAPSE}fix.3 had the best score at the race's deadline"
+    assert await reasons(store) == {"fix.4": why, "fix.5": why}
+    waiting = await store.branches.load(SWARM, "fix.5")
+    assert waiting.state is BranchState.DONE  # it had not started: the mark was its end
+    assert await collapse(runtime) == 0
+
+
+async def test_losers_whose_winner_died_before_stopping_them_are_stopped(runtime: Runtime) -> None:
+    store = runtime.store
+    await race(store, GOOD, GOOD, collapse="off")
+    await store.branches.finish(SWARM, "fix.2", 1, Outcome(exit=Exit.COMPLETED), wins=True)
+    assert await collapse(runtime) == 1
+    assert await reasons(store) == {"fix": f"{CANCELLED_BY_COLLAPSE}fix.2 won the race"}

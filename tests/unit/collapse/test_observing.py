@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from swarmq.collapse.observing import Looked, Observer
 from swarmq.errors import WorkspaceError
+from swarmq.models.verify import VerifyReport
 from swarmq.workspace.surveying import ChangedFile, Survey
 
 
@@ -17,7 +18,7 @@ class Agent:
     tokens: int = 100
     doing: str = "model call"
     writing: bool = False
-    verified: bool | None = None
+    verified: VerifyReport | None = None
 
 
 @dataclass
@@ -64,6 +65,9 @@ async def test_a_branch_without_files_tells_what_its_agent_does() -> None:
     await bench.observer.refresh(1.0)
     seen = bench.observer.observation()
     assert (seen.steps, seen.tokens, seen.doing, seen.checks, seen.editing) == (3, 100, "model call", None, False)
+    assert seen.verified is None
+    bench.agent.verified = VerifyReport(passed=False, command="pytest")
+    assert bench.observer.observation().verified is False
 
 
 async def test_files_are_looked_at_once_for_each_commit() -> None:
