@@ -228,8 +228,8 @@ NEVER = CollapsePolicy.seed().model_copy(
 
 def grid() -> Iterator[CollapsePolicy]:
     """The thresholds that are tried: how many breaks, and how low a score for how long."""
-    pruning = ((0.0, 1), (0.2, 12), (0.32, 1), (0.32, 12), (0.32, 24), (0.32, 48))
-    for failures, (min_score, low) in itertools.product((2, 3, 4, 5, 6, 8, 12), pruning):
+    pruning = ((0.0, 1), *((0.35, low) for low in (1, 3, 6, 8, 10, 14)))
+    for failures, (min_score, low) in itertools.product((2, 4, 8, 12), pruning):
         yield CollapsePolicy(
             max_invariant_breaks=failures,
             max_consecutive_compile_failures=failures,

@@ -184,12 +184,18 @@ class _Group:
         return self.best(stopped) if competes else None
 
     def counted_low(self) -> dict[str, Tally]:
-        """The tallies with the samples in a row that were low enough for pruning."""
-        for id_, tally in self.tallies.items():
-            before = self._before.get(id_, Tally())
-            fresh = tally.observed_at != before.observed_at
-            low = before.low_scores + fresh if self._is_low(id_) else 0
-            self.tallies[id_] = tally.model_copy(update={"low_scores": low})
+        """The tallies with the low scores in a row: one for each observation, or for each step that a branch takes."""
+        for sample in self.judged:
+            tally, observation = self.tallies[sample.branch_id], sample.observation or Observation(at=0)
+            before = self._before.get(sample.branch_id, Tally())
+            moved = self.policy.breaks == "every" or observation.steps != before.low_steps
+            if not self._is_low(sample.branch_id):
+                counts = {"low_scores": 0, "low_steps": -1}
+            elif tally.observed_at != before.observed_at and moved:
+                counts = {"low_scores": before.low_scores + 1, "low_steps": observation.steps}
+            else:
+                continue
+            self.tallies[sample.branch_id] = tally.model_copy(update=counts)
         return self.tallies
 
     def doomed(self) -> dict[str, tuple[Decision, str]]:

@@ -106,15 +106,14 @@ async def _deliver(
     if ended is LeaseEnd.PARKED:
         await stops.shielded(_park(runtime, claim, work))
         return "parked"
-    if isinstance(ended, Outcome):
-        if claim.record.spec.candidate and ended.success:
-            await stops.shielded(_last_report(runtime, work, ended))
-        return await stops.shielded(_end(runtime, claim, ended))
-    reason = await stops.shielded(_reason(runtime, claim))
-    if job.stopping is StopReason.HAND_OVER if job is not None else reason is None:
-        await stops.shielded(_hand_over(runtime, claim, work))
-        return "handed_over"
-    return await stops.shielded(_end_cancelled(runtime, claim, work, reason or "revoked from Celery"))
+    reason = None
+    if not isinstance(ended, Outcome):
+        reason = await stops.shielded(_reason(runtime, claim))
+        if job.stopping is StopReason.HAND_OVER if job is not None else reason is None:
+            await stops.shielded(_hand_over(runtime, claim, work))
+            return "handed_over"
+    done = ended if isinstance(ended, Outcome) else None
+    return await stops.shielded(_end_work(runtime, claim, work, done, reason))
 
 
 async def _work_under_lease(
@@ -154,14 +153,17 @@ async def _stop(task: asyncio.Task[Any]) -> None:
 def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Callable[[], Awaitable[LeaseEnd | None]]:
     async def renew() -> LeaseEnd | None:
         renewal = await _report(runtime, work, LOOK_PATIENCE_SECONDS)
+        if work.equal is not None and renewal.alive:
+            await work.equal.renew()
         if delivery_tag is not None:
             await runtime.store.gate.call("ZADD", UNACKED_INDEX, "XX", time.time(), delivery_tag)
         if not renewal.alive:
             return LeaseEnd.LOST
         if renewal.cancel_reason is not None:
             return LeaseEnd.CANCELLED
-        # A call that waits to start is not made; one that runs, or a tool, is finished first.
-        return LeaseEnd.PARKED if renewal.paused and work.journal.doing in BETWEEN_CALLS else None
+        # A call that waits to start is not made, equal work not waited for; what runs is finished first.
+        waits = work.journal.doing in BETWEEN_CALLS or (work.equal is not None and work.equal.waiting)
+        return LeaseEnd.PARKED if renewal.paused and waits else None
 
     return renew
 
@@ -200,6 +202,7 @@ async def _reason(runtime: Runtime, claim: Claim) -> str | None:
 async def _park(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
     """Give the branch back without a message; where the swarm was resumed meanwhile, it needs one after all."""
     await runtime.store.events.emit(work.swarm_id, work.event(EventType.BRANCH_PARKED, step=work.journal.steps))
+    await _leave(work)
     if await _hand_over(runtime, claim, work):
         await runtime.dispatch.branches(work.swarm_id, [work.branch_id])
 
@@ -220,8 +223,23 @@ async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> bool:
         return False
 
 
-async def _end_cancelled(runtime: Runtime, claim: Claim, work: BranchWork, reason: str) -> str:
-    return await _end(runtime, claim, await work.cancelled(reason))
+async def _leave(work: BranchWork) -> None:
+    """Let others begin who wait for this work. Not at a hand-over: the next holder goes on within the lease."""
+    if work.equal is not None:
+        await work.equal.leave()
+
+
+async def _end_work(
+    runtime: Runtime, claim: Claim, work: BranchWork, outcome: Outcome | None, reason: str | None
+) -> str:
+    """With the outcome, or without one as cancelled."""
+    if outcome is None:
+        outcome = await work.cancelled(reason or "revoked from Celery")
+    elif work.record.spec.candidate and outcome.success:
+        await _last_report(runtime, work, outcome)
+    status = await _end(runtime, claim, outcome)
+    await _leave(work)
+    return status
 
 
 def _wins(spec: BranchSpec, outcome: Outcome) -> bool:

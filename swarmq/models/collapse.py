@@ -29,9 +29,9 @@ class CollapsePolicy(Record):
         2, ge=1, le=1000, description="Unhealthy samples of a branch's pod in a row."
     )
     max_consecutive_low_scores: int = Field(
-        48, ge=1, le=1000, description="Samples in a row with such a score and gap after which a branch is pruned."
+        10, ge=1, le=1000, description="Low scores in a row, counted as breaks are, after which a branch is pruned."
     )
-    min_score: float = Field(0.30, ge=0, le=1, description="Only branches that score less are pruned.")
+    min_score: float = Field(0.35, ge=0, le=1, description="Only branches that score less are pruned.")
     min_gap: float = Field(0.15, ge=0, le=1, description="How far behind the best a pruned branch must be.")
     min_resource_health: float = Field(0.35, ge=0, le=1, description="Health of a pod below which it counts as bad.")
 
@@ -106,6 +106,7 @@ class Tally(Record):
     signals: int = Field(0, ge=0, description="Of its pod, in a row.")
     resource_failures: int = Field(0, ge=0)
     low_scores: int = Field(0, ge=0)
+    low_steps: int = Field(-1, ge=-1, description="Its steps when a low score was last counted.")
 
     @property
     def breaks(self) -> int:

@@ -37,6 +37,7 @@ class EventType(StrEnum):
     BRANCH_KILLED = "branch.killed"  # reason, score
     BRANCH_FINISHED = "branch.finished"  # exit, steps, error
     BRANCH_CACHED = "branch.cached"  # source
+    BRANCH_WAITING = "branch.waiting"  # leader
     BRANCH_RESUMED = "branch.resumed"  # step, continues
     BRANCH_ANEW = "branch.anew"  # source, reason
     BRANCH_PARKED = "branch.parked"  # step
