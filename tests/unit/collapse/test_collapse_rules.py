@@ -143,13 +143,23 @@ def test_signals_of_a_pod_are_invariant_breaks() -> None:
     assert look.kills[0].reason == "4 invariant breaks in a row"
 
 
-def test_pruned_is_the_worst_that_is_low_for_long_enough_and_far_enough_behind() -> None:
+def test_pruned_is_the_worst_that_is_low_for_enough_steps_and_far_enough_behind() -> None:
     policy = STANDING.model_copy(update={"min_score": 0.5, "max_consecutive_low_scores": 2, "min_gap": 0.3})
     ticks = Ticks(policy)
-    assert ticks.decision(ticks.look(steps=1, changed_at=1.0, checks=False)) is Decision.KEPT
-    look = ticks.look(steps=1, changed_at=1.0, checks=False)
+    for _ in range(5):  # a step counts once, and a model that thinks does not count
+        look = ticks.look(steps=1, changed_at=1.0, checks=False)
+        assert ticks.decision(look) is Decision.KEPT
+    look = ticks.look(steps=2, changed_at=2.0, changed_step=2, checks=False)  # an edit that mended nothing does count
     assert ticks.decision(look) is Decision.PRUNED
     assert look.kills[0].reason == "score 0.30 is below 0.50, and 0.55 behind good"
+
+
+def test_a_better_score_begins_the_row_anew() -> None:
+    policy = STANDING.model_copy(update={"min_score": 0.5, "max_consecutive_low_scores": 2})
+    ticks = Ticks(policy)
+    for step in range(1, 10):
+        look = ticks.look(steps=step, changed_at=float(step), changed_step=step, checks=step % 2 == 0)
+        assert ticks.decision(look) is not Decision.PRUNED
 
 
 def test_the_last_of_a_race_is_spared_and_a_lone_branch_is_not() -> None:
