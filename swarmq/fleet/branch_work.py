@@ -15,6 +15,7 @@ from swarmq.agent.tools.base import Toolbox, ToolContext
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
 from swarmq.fleet.continuing import Anew, Continuation, look_back, note_for
+from swarmq.fleet.finished_commit import finished_commit
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.observing import observer_of, watch_files
 from swarmq.fleet.planning import model_of
@@ -37,9 +38,6 @@ from swarmq.workspace.shell import Shell, cookie_of, kill_all
 from swarmq.workspace.swarm_repository import CommitInfo, SwarmRepository, Worktree
 
 log = structlog.get_logger()
-
-SUBJECT_CHARACTERS = 72
-NO_CHANGES = "the agent finished without changing any file"
 
 
 class BranchWork:
@@ -226,40 +224,29 @@ class BranchWork:
             await self.runtime.store.swarms.add(
                 self.swarm_id, retries=result.retries, rate_limit_wait_seconds=result.rate_limit_wait_seconds
             )
-        if outcome.exit is Exit.BUDGET_EXHAUSTED:  # a limit says nothing against the work: it is committed, not merged
-            made = await self._commit(subtask)
-            if made is not None:
-                outcome = outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
+        # A limit says nothing against the work: it is committed, and not merged.
+        if outcome.success or outcome.exit is Exit.BUDGET_EXHAUSTED:
+            outcome = await self._committed(subtask, outcome)
         if not outcome.success:
             await self.checkpoint()
             return self._with_kept_worktree(outcome)
-        return await self._check_files(subtask, outcome)
-
-    async def _check_files(self, subtask: Subtask, outcome: Outcome) -> Outcome:
-        repository, worktree, kind = self._repository, self._worktree, self.record.spec.kind
-        if repository is None or worktree is None or kind is Kind.READ:
+        repository, worktree = self._repository, self._worktree
+        if repository is None or worktree is None or self.record.spec.kind is Kind.READ:
             return outcome  # a reader's tools cannot write; the shared checkout is checked by open_reader
-        if kind is Kind.EDIT:
-            made = await self._commit(subtask)
-            if made is None:
-                failed = {"exit": Exit.FAILED, "fault": "agent", "error": NO_CHANGES}
-                return self._with_kept_worktree(outcome.model_copy(update=failed))
-            outcome = outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
         await repository.remove_worktree(worktree)
         self._worktree = None
         return outcome
 
-    async def _commit(self, subtask: Subtask) -> CommitInfo | None:
-        """The finished commit of an edit branch; None where no file differs."""
-        repository, worktree = self._repository, self._worktree
-        if repository is None or worktree is None or self.record.spec.kind is not Kind.EDIT:
-            return None
-        what = f"Resolve the conflict of {subtask.name}" if self.record.spec.resolves else subtask.instruction
-        subject = f"{subtask.name}: {what}".split("\n")[0][:SUBJECT_CHARACTERS]
-        trailers = {"Swarmq-Swarm": self.swarm_id, "Swarmq-Subtask": subtask.id, "Swarmq-Branch": self.branch_id}
-        reached(CrashPoint.COMMIT_MADE)
-        theirs = self.record.spec.theirs
-        return await repository.commit(worktree, message=subject, trailers=trailers, theirs=theirs)
+    async def _committed(self, subtask: Subtask, outcome: Outcome) -> Outcome:
+        """The outcome with the commit of an edit branch; failed, where it succeeded and there is nothing to commit."""
+        repository, worktree, spec = self._repository, self._worktree, self.record.spec
+        if repository is None or worktree is None or spec.kind is not Kind.EDIT:
+            return outcome
+        made = await finished_commit(repository, worktree, spec, subtask)
+        if isinstance(made, CommitInfo):
+            return outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
+        failed = {"exit": Exit.FAILED, "fault": "agent", "error": made}
+        return outcome.model_copy(update=failed) if outcome.success else outcome
 
     def _with_kept_worktree(self, outcome: Outcome) -> Outcome:
         own = self._worktree is not None and self.record.spec.kind is not Kind.READ

@@ -138,10 +138,14 @@ class SwarmRepository:
     ) -> CommitInfo | None:
         """The branch's finished commit, on top of those that the agent made; None where no file differs.
 
-        With ``theirs``, a resolver's, it is a merge commit of both sides. WorkspaceError names files that cannot be
-        committed: unreadable ones, submodules, and any above 100 MB.
+        With ``theirs``, a resolver's, it is a merge commit of both sides. UncommittableError names files that cannot
+        be committed.
         """
         return await self._run(commits.commit, worktree, message, trailers, author, theirs)
+
+    async def refused_files(self, worktree: Worktree) -> tuple[str, ...]:
+        """Why files cannot be committed: unreadable ones, submodules, any above 100 MB, ... Each names its file."""
+        return await self._run(commits.refused_files, worktree)
 
     async def changed_files(self, worktree: Worktree) -> tuple[str, ...]:
         """Names of the files that differ from what the branch started from."""
@@ -194,10 +198,6 @@ class SwarmRepository:
     async def drop(self, prepared: PreparedMerge) -> None:
         """Give up a prepared merge that is not to land."""
         await self._run_in_clone(integration.drop, prepared)
-
-    async def integrate(self, commit: str, *, message: str) -> MergeReport:
-        """Merge a finished commit into the integration branch, or report the conflict and leave that as it is."""
-        return await self._run_in_clone(integration.integrate, commit, message)
 
     async def integration_commit(self) -> str:
         """The tip of the integration branch; the base commit where nothing has been merged."""
