@@ -17,6 +17,7 @@ from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaErro
 from swarmq.fleet.continuing import Anew, Continuation, look_back, note_for
 from swarmq.fleet.finished_commit import finished_commit
 from swarmq.fleet.journal import StoreJournal
+from swarmq.fleet.observing import observer_of, watch_files
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.resolving import task_of
 from swarmq.fleet.result_cache import EqualWork
@@ -25,7 +26,7 @@ from swarmq.fleet.stages import repository_of
 from swarmq.fleet.standing import plan_of
 from swarmq.fleet.verifying import BranchVerify, VerifyPlace
 from swarmq.fleet.worktree_setup import open_worktree, ready_worktree
-from swarmq.models.branch import BranchRecord, Exit, Observation, Outcome
+from swarmq.models.branch import BranchRecord, Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.plan import Kind, Subtask
 from swarmq.models.swarm import SwarmRecord
@@ -49,6 +50,7 @@ class BranchWork:
         self.record: BranchRecord = claim.record
         self.swarm_id, self.branch_id = claim.record.spec.swarm_id, claim.record.spec.id
         self.journal = StoreJournal(runtime.store, claim.record.spec, claim.token)
+        self.observer = observer_of(self.journal, runtime.store, claim.record.spec)
         self.equal: EqualWork | None = None
         self._started = time.monotonic()
         self._repository: SwarmRepository | None = None
@@ -58,17 +60,6 @@ class BranchWork:
         self._continuation: Continuation | None = None
         self._continued_from: str | None = None
         self._verify: BranchVerify | None = None
-
-    def observe(self) -> Observation:
-        """What the heartbeat tells."""
-        journal, report = self.journal, self.journal.verified
-        return Observation(
-            at=time.time(),
-            steps=journal.steps,
-            tokens=journal.tokens,
-            doing=journal.doing,
-            verified=None if report is None else report.passed,
-        )
 
     async def run(self) -> Outcome | None:
         """Work to the end; None where the swarm is paused, and the branch to be given back.
@@ -89,6 +80,7 @@ class BranchWork:
             log.exception("internal error")
             return await self._failed(f"internal error: {type(error).__name__}: {error}")
         finally:
+            await self.observer.aclose()
             if self._shell is not None:
                 await self._shell.aclose()
 
@@ -149,6 +141,7 @@ class BranchWork:
         environment = child_environment(swarm.spec.options.env)
         self._shell = Shell(worktree.path, environment, self._cookie(self.claim.token))
         await ready_worktree(repository, worktree, swarm.spec, self._shell, self.outputs_dir())
+        watch_files(self.observer, repository, worktree, self._shell, swarm.spec.options)
 
     def _cookie(self, token: int) -> str:
         """One per holder: who was paused, and finds its lease lost, must not end the processes of the new holder."""
@@ -178,6 +171,7 @@ class BranchWork:
             outputs=self.outputs_dir(),
         )
         toolbox, options = Toolbox(tools), swarm.spec.options
+        self.journal.read_only = frozenset(one.name for one in toolbox.specs() if one.read_only)
         commands = branch_commands(options, subtask) if self._shell is not None else ()
         if self._repository is not None and self._worktree is not None and self._shell is not None:
             place = VerifyPlace(self._repository, self._worktree, self._shell, tools.saved.reserve)
@@ -213,6 +207,7 @@ class BranchWork:
         commit = await repository.checkpoint(worktree, self._checkpoint)
         if commit is not None:
             self._checkpoint = commit
+            self.observer.saved(commit)
             reached(CrashPoint.CHECKPOINT_RECORDED)
             await self.runtime.store.transcripts.checkpoint(self.swarm_id, self.branch_id, self.claim.token, commit)
 

@@ -32,6 +32,7 @@ from swarmq.workspace.git import IDENTITY
 from swarmq.workspace.integration import PreparedMerge
 from swarmq.workspace.private_clone import PrivateClone
 from swarmq.workspace.snapshots import Snapshot
+from swarmq.workspace.surveying import Survey, blob_contents, marked_files, survey_changes
 from swarmq.workspace.worktrees import Worktree
 
 __all__ = ["CommitInfo", "PreparedMerge", "SwarmRepository", "Worktree"]
@@ -149,6 +150,18 @@ class SwarmRepository:
     async def changed_files(self, worktree: Worktree) -> tuple[str, ...]:
         """Names of the files that differ from what the branch started from."""
         return await self._run(commits.changed_files, worktree)
+
+    async def survey(self, base: str, commit: str) -> Survey:
+        """How a saved state differs from the base, in a few ms: nothing of the worktree is read."""
+        return await self._run(survey_changes, base, commit)
+
+    async def marked_files(self, base: str, commit: str) -> frozenset[str]:
+        """Names of files to which a commit added conflict markers, by ``git diff --check``."""
+        return await self._run(marked_files, base, commit)
+
+    async def blob_contents(self, blobs: Sequence[str], limit_bytes: int) -> dict[str, bytes]:
+        """What blobs hold, by blob, as far as the limit for all of them goes."""
+        return await self._run(blob_contents, blobs, limit_bytes)
 
     async def tree_of(self, commit: str) -> str:
         """The tree of a commit: equal trees hold equal files."""
