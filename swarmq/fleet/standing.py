@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from swarmq.collapse.scoring import final_score
 from swarmq.models.branch import BranchRecord, BranchState
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SwarmRecord
@@ -34,10 +35,20 @@ class Standing:
 
     @classmethod
     async def load(cls, store: Store, swarm_id: str, record: SwarmRecord | None = None) -> Standing:
-        """NotFoundError, SchemaError."""
-        record = record or await store.swarms.load(swarm_id)
-        stages = await store.stages.load_all(swarm_id, record.stage)
-        return cls(record, stages, await store.branches.load_all(swarm_id), await store.races.load(swarm_id))
+        """All as of one moment, as far as it matters: what others do meanwhile must not look like the swarm's end.
+
+        The record comes behind the stages, so that one that is finished has its results in it; and it is all read
+        again where a stage was opened meanwhile, whose branches would be there without it. NotFoundError, SchemaError.
+        """
+        before = record or await store.swarms.load(swarm_id)
+        while True:
+            stages = await store.stages.load_all(swarm_id, before.stage)
+            record = await store.swarms.load(swarm_id)
+            branches, races = await store.branches.load_all(swarm_id), await store.races.load(swarm_id)
+            after = await store.swarms.load(swarm_id)
+            if before.stage == after.stage:
+                return cls(record, stages, branches, races)
+            before = after
 
     @property
     def plan(self) -> Plan:
@@ -73,7 +84,7 @@ class Standing:
     def promoted(self, subtask_id: str) -> BranchRecord | None:
         """The branch whose work is to be the subtask's; None while that is open."""
         race = self.races.get(subtask_id)
-        return promoted(self.workers_of(subtask_id), race.winner if race is not None else None, race_score)
+        return promoted(self.workers_of(subtask_id), race.winner if race is not None else None, final_score)
 
     def due(self) -> list[Subtask]:
         """Subtasks of open stages whose result can be made now, in plan order.
@@ -106,11 +117,3 @@ class Standing:
     @property
     def move(self) -> Move:
         return next_move(self.opening, stops=self.stops, any_open=bool(self.open_stages))
-
-
-def race_score(branch: BranchRecord) -> float | None:
-    """How well a candidate did, by what it last told of itself."""
-    observation = branch.observation
-    if observation is None:
-        return None
-    return (float(observation.checks is not False) + float(observation.verified is True)) / 2

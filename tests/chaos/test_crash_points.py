@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery
 from chaos_fleet import END_SECONDS, PATIENCE_SECONDS, VISIBILITY_SECONDS, ChaosFleet, ChaosSwarm
-from chaos_swarm import CALLS, FAST, MENDED, ONE_SIDE, OTHER_SIDE, RESOLVED, SLOW
+from chaos_swarm import CALLS, FAST, LOSER, MENDED, ONE_SIDE, OTHER, OTHER_SIDE, RESOLVED, SLOW
 from fleet_stack import git, until
 from verdict import RECOVERY_SECONDS, START_SECONDS, Verdict, check, check_recoveries, lasting_keys, processes_of
 
@@ -16,7 +16,9 @@ from swarmq import Plan, Subtask
 from swarmq.crash_points import CrashPoint
 from swarmq.fleet.app import celery_url
 from swarmq.models.branch import BranchState, Exit
-from swarmq.models.swarm import SwarmState
+from swarmq.models.collapse import CANCELLED_BY_COLLAPSE
+from swarmq.models.events import EventType
+from swarmq.models.swarm import SubtaskStatus, SwarmState
 from swarmq.store import keys
 
 Passed = Callable[..., None]
@@ -27,7 +29,7 @@ OF_SUBMITTED: tuple[dict[CrashPoint, int], ...] = (
     {P.CHORD_PUBLISHED: 1, P.ANSWER_RECORDED: 11, P.MERGE_MADE: 2},
     {P.MEMBER_PUBLISHED: 3, P.TOOLS_RUN: 11, P.MERGE_RECORDED: 2},
     {P.WORKTREE_SAVED: 7, P.STAGE_CLOSED: 1},
-    {P.CHECKPOINT_RECORDED: 7, P.NEXT_SENT: 1},
+    {P.COLLAPSE_DECIDED: 2, P.CHECKPOINT_RECORDED: 7, P.NEXT_SENT: 1},
     {P.RESULTS_RECORDED: 11, P.RESULT_BRANCH_WRITTEN: 1},
     {P.SLOTS_SENT: 1, P.SWARM_ENDED: 1},
     {P.COMMIT_MADE: 2, P.OUTCOME_RECORDED: 2, P.BRANCH_ACKED: 2},
@@ -47,7 +49,10 @@ REDELIVERY_SECONDS = VISIBILITY_SECONDS + 10.0 + START_SECONDS
 
 def test_every_point_is_a_case() -> None:
     submitted = [point for points in OF_SUBMITTED for point in points]
-    cases = [*submitted, *OF_MESSAGES, *OF_PAUSES, *OF_VERIFY, *OF_RACES, *OF_CONFLICTS, *OF_REVOKES]
+    cases = [
+        *(*submitted, *OF_MESSAGES, *OF_PAUSES, *OF_VERIFY),
+        *(*OF_RACES, *OF_CONFLICTS, *OF_REVOKES, P.KILL_SENT),
+    ]
     assert sorted(cases) == sorted(CrashPoint)
 
 
@@ -182,3 +187,19 @@ def test_killed_before_for_a_cancellation(
     assert not lasting_keys(swarm)
     worst = check_recoveries(swarm, RECOVERY_SECONDS + START_SECONDS)
     passed(Verdict(1, 0, worst))
+
+
+def test_killed_before_a_branch_that_loses_is_stopped(fleet: ChaosFleet) -> None:
+    """Its holder finds the mark with the next heartbeat; the other branch is not touched by looks that follow."""
+    fleet.trap(P.KILL_SENT)
+    plan = Plan(subtasks=(Subtask(name="loser", instruction=LOSER), Subtask(name="other", instruction=OTHER)))
+    repo, own = fleet.workplace()
+    policy = {"max_consecutive_compile_failures": 1}
+    handle = fleet.client.submit(plan, repo=repo, collapse="stage", collapse_policy=policy, **own)
+    fleet.sprung()
+    loser, other = handle.result(END_SECONDS).subtasks
+    assert (loser.status, other.success) == (SubtaskStatus.CANCELLED, True)
+    assert loser.error is not None
+    assert loser.error.startswith(CANCELLED_BY_COLLAPSE)
+    killed = [event.branch for event in handle.events() if event.type is EventType.BRANCH_KILLED]
+    assert killed == ["loser"]
