@@ -36,8 +36,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 @pytest.fixture
 def scheduler(clock: dict[str, float]) -> Recorded:
-    settings = load_settings(reconcile_seconds=10, gc_seconds=HOUR_SECONDS)
-    return Recorded(make_app(settings, "redis://localhost:1/0"), max_interval=10)
+    app = make_app(load_settings(), "redis://localhost:1/0")
+    app.conf.beat_schedule = {
+        name: {"task": f"swarmq.{name}", "schedule": seconds}
+        for name, seconds in (("reconcile", 10), ("gc", HOUR_SECONDS))
+    }
+    return Recorded(app, max_interval=10)
 
 
 def after(scheduler: Recorded, clock: dict[str, float], seconds: float) -> list[str]:
