@@ -30,10 +30,6 @@ log = structlog.get_logger()
 
 Notice = Callable[[str], Awaitable[None]]
 
-START_PATIENCE_SECONDS = 60.0
-"""How long a start may fail for a reason that may pass: a registry that is busy, a Secret that is about to come."""
-DELETION_PATIENCE_SECONDS = 60.0
-"""How long after its grace period a pod may take to go before its node counts as lost."""
 DEFAULT_GRACE_SECONDS = 30
 
 
@@ -139,7 +135,7 @@ class PodRun:
             return end, 0.0
         if pod["metadata"].get("deletionTimestamp"):
             grace = pod["metadata"].get("deletionGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
-            left = self._left("deletion", grace + DELETION_PATIENCE_SECONDS)
+            left = self._left("deletion", grace + self._cluster.patience.deletion_seconds)
             detail = "the pod was to be deleted, and its node does not answer"
             return (PodEnd(PodReason.NODE_LOST, detail, None, started) if left <= 0 else None), left
         if started:
@@ -155,7 +151,7 @@ class PodRun:
             self._since.pop("problem", None)
         else:
             reason, detail, for_good = problem
-            left = min(left, self._left("problem", START_PATIENCE_SECONDS))
+            left = min(left, self._left("problem", self._cluster.patience.start_failure_seconds))
             if for_good or left <= 0:
                 return PodEnd(reason, detail), 0.0
         if left > 0:
