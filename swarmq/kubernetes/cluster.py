@@ -121,9 +121,8 @@ class Cluster:
                 failure, told_seconds = describe(error), 0.0
             wait = wait_seconds(attempt, told_seconds)
             if now() + wait > deadline:
-                raise ClusterError(
-                    f"the API of Kubernetes does not {call} after trying for {self.patience.retry_seconds:g} s ({failure})"
-                )
+                tried = f"{self.patience.retry_seconds:g} s"
+                raise ClusterError(f"the API of Kubernetes does not {call} after trying for {tried} ({failure})")
             await asyncio.sleep(wait)
             attempt += 1
 

@@ -47,7 +47,7 @@ async def configure(configuration: Any, settings: Settings) -> str:
     from kubernetes.aio import config
 
     files = str(settings.kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION)
-    if settings.kubeconfig or settings.kubernetes_context or await run_blocking(_any_file, files):
+    if settings.kubeconfig or settings.kubernetes_context or await run_blocking(_any_file, files) is not None:
         try:
             loader = await config.load_kube_config(  # type: ignore[no-untyped-call]
                 files, settings.kubernetes_context, configuration, persist_config=False
@@ -65,8 +65,9 @@ async def configure(configuration: Any, settings: Settings) -> str:
     return await run_blocking(_account_namespace)
 
 
-def _any_file(paths: str) -> bool:
-    return any(Path(path).expanduser().is_file() for path in paths.split(os.pathsep))
+def _any_file(paths: str) -> Path | None:
+    found = (Path(path).expanduser() for path in paths.split(os.pathsep))
+    return next((path for path in found if path.is_file()), None)
 
 
 def _account_namespace() -> str:

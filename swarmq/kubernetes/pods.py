@@ -49,7 +49,8 @@ class Pods:
     """Belongs to one event loop, as its cluster does; the caller closes both."""
 
     def __init__(self, cluster: Cluster, defaults: PodDefaults, watch: PodWatch | None = None) -> None:
-        self._cluster, self._defaults = cluster, defaults
+        self._cluster = cluster
+        self.defaults = defaults
         self._watch = watch or PodWatch(cluster)
 
     @classmethod
@@ -69,7 +70,7 @@ class Pods:
         attempt = _new_attempt()
         for resource, manifest in (
             ("secrets", secret_manifest(sample, attempt, _day())),
-            ("pods", pod_manifest(sample, self._defaults, attempt, _day())),
+            ("pods", pod_manifest(sample, self.defaults, attempt, _day())),
         ):
             try:
                 await self._cluster.create(resource, manifest, dryRun="All")
@@ -94,7 +95,7 @@ class Pods:
             pod,
             adopted=adopted,
             deadline_seconds=request.deadline_seconds,
-            start_seconds=self._defaults.start_seconds,
+            start_seconds=self.defaults.start_seconds,
             notice=notice,
         )
 
@@ -156,7 +157,7 @@ class Pods:
     async def _make(self, request: PodRequest, notice: Notice | None) -> tuple[Object, bool]:
         """A new pod, or that of the branch which turned out to be there; whether it is such a one."""
         attempt, day = _new_attempt(), _day()
-        manifest = pod_manifest(request, self._defaults, attempt, day)
+        manifest = pod_manifest(request, self.defaults, attempt, day)
         await self._create("secrets", secret_manifest(request, attempt, day), notice)
         unused = names.secret_name(manifest["metadata"]["name"], attempt)
         try:

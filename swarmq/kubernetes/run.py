@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import TracebackType
 
 import structlog
@@ -128,9 +129,7 @@ class PodRun:
     def _judge(self) -> tuple[PodEnd | None, float]:
         """The end where there is one, and else when to look again if no news come."""
         pod, started = self._seat.pod, has_started(self._seat.pod)
-        if self._seat.gone:
-            return self._gone(), 0.0
-        end = read_end(pod)
+        end = self._known_end()
         if end is not None:
             return end, 0.0
         if pod["metadata"].get("deletionTimestamp"):
@@ -159,10 +158,11 @@ class PodRun:
         why = waits_for(pod) or "nobody says why"
         return PodEnd(PodReason.NEVER_STARTED, f"not started within {self._start_seconds:g} s: {why}"), 0.0
 
-    def _gone(self) -> PodEnd:
-        end = gone_end(self._seat.pod)
-        if self._deleted and end.lost:
-            return PodEnd(end.reason, "the pod was deleted by swarmq", None, end.started)
+    def _known_end(self) -> PodEnd | None:
+        """What the pod itself says, or its being gone."""
+        end = gone_end(self._seat.pod) if self._seat.gone else read_end(self._seat.pod)
+        if end is not None and end.lost and self._deleted:
+            return replace(end, detail="the pod was deleted by swarmq")
         return end
 
     def _left(self, what: str, seconds: float) -> float:

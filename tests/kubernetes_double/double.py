@@ -105,6 +105,11 @@ class KubernetesDouble:
     # What the tests bring about.
 
     @property
+    def state(self) -> State:
+        """Its coroutines are for ``do``."""
+        return self._server.state
+
+    @property
     def trouble(self) -> Trouble:
         return self._server.trouble
 

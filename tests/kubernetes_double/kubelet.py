@@ -157,8 +157,9 @@ class Kubelet:
             await self._report(running, phase="Running")
         await self._set(running, container, {"running": {"startedAt": started}}, ready=is_main)
         log = running.logs[container["name"]]
-        await asyncio.gather(*(self._collect(pipe, log) for pipe in (process.stdout, process.stderr) if pipe))
-        code = await process.wait()
+        collecting = asyncio.gather(*(self._collect(pipe, log) for pipe in (process.stdout, process.stderr) if pipe))
+        code = await self._wait(process)
+        await collecting
         while self.faults.lost:
             await asyncio.sleep(TICK_SECONDS)
         await log.close()
@@ -248,6 +249,15 @@ class Kubelet:
                     await self._state.remove("pods", metadata["name"])
 
     @staticmethod
+    async def _wait(process: asyncio.subprocess.Process) -> int:
+        """The exit code; as in a container, nothing outlives the first process."""
+        while process.returncode is None:  # wait() would wait for the pipes too, which others may hold
+            await asyncio.sleep(TICK_SECONDS / 5)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return process.returncode
+
+    @staticmethod
     def _signal(running: RunningPod, number: signal.Signals) -> None:
         for process in running.processes.values():
             if process.returncode is None:
@@ -263,7 +273,9 @@ class Kubelet:
     async def _kill(self, running: RunningPod) -> None:
         self._signal(running, signal.SIGKILL)
         for process in running.processes.values():
-            await process.wait()
+            await self._wait(process)
+        for log in running.logs.values():
+            await log.close()
 
     def _is_there(self, running: RunningPod) -> bool:
         thing = self._state.objects.get(("pods", running.pod["metadata"]["name"]))
