@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -103,7 +104,8 @@ class PodRun:
         self._end.cancel()
         await asyncio.gather(self._end, return_exceptions=True)
         for generator in self._logs:
-            await generator.aclose()
+            with contextlib.suppress(RuntimeError):  # another task is in it, and sees the end at its next look
+                await generator.aclose()
         self._place.__exit__(None, None, None)
 
     def _given_up(self) -> bool:

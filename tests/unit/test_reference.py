@@ -76,11 +76,15 @@ def test_examples_in_yaml_can_be_used() -> None:
         if "conversations" in values:
             Script.parse(text, page)
         elif values.get("kind") == "Role":
-            granted = {(verb, resource) for rule in values["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+            granted = {
+                (verb, resource) for rule in values["rules"] for resource in rule["resources"] for verb in rule["verbs"]
+            }
             assert granted == {(right.verb, right.resource) for right in RIGHTS} | {("list", "events")}, page
         elif "spec" in values:
             request = PodRequest("swarm", "subtask", "branch", 0, 1, b"", 60, "nonce")
-            assert problems("pods", pod_manifest(request, PodDefaults("image", values), "0a1b2c3d", "2026-11-26")) == [], page
+            assert (
+                problems("pods", pod_manifest(request, PodDefaults("image", values), "0a1b2c3d", "2026-11-26")) == []
+            ), page
         else:
             Plan.parse(values)
 
