@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from celery import Celery
 
 from swarmq.fleet.dispatch import Dispatcher
+from swarmq.models.pods import NoPods, PodStates
 from swarmq.providers.registry import Models
 from swarmq.settings import Settings
 from swarmq.store.connection import Gate
@@ -25,6 +26,7 @@ class Runtime:
     models: Models
     dispatch: Dispatcher
     worker: str
+    pods: PodStates = field(default_factory=NoPods)
 
     async def aclose(self) -> None:
         await self.models.aclose()
