@@ -31,6 +31,7 @@ class Runtime:
     async def aclose(self) -> None:
         await self.models.aclose()
         await self.store.limiter.aclose()
+        await self.store.pods.aclose()
         await self.store.gate.aclose()
 
 

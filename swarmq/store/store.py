@@ -15,6 +15,7 @@ from swarmq.store.flights import Flights
 from swarmq.store.health import Health
 from swarmq.store.jobs import Jobs
 from swarmq.store.limiter import FleetLimiter
+from swarmq.store.pod_budget import PodBudget
 from swarmq.store.races import Races
 from swarmq.store.shared import Shared
 from swarmq.store.stages import Stages
@@ -47,6 +48,7 @@ class Store:
         self.verified = Verified(gate)
         self.workers = Workers(gate)
         self.limiter = FleetLimiter(gate)
+        self.pods = PodBudget(gate)
         self.health = Health(gate)
 
     async def now(self) -> float:
