@@ -12,6 +12,7 @@ from swarmq.store.events import Events
 from swarmq.store.health import Health
 from swarmq.store.jobs import Jobs
 from swarmq.store.limiter import FleetLimiter
+from swarmq.store.scaling import Scaling
 from swarmq.store.shared import Shared
 from swarmq.store.stages import Stages
 from swarmq.store.swarms import Swarms
@@ -38,6 +39,7 @@ class Store:
         self.workers = Workers(gate)
         self.limiter = FleetLimiter(gate)
         self.health = Health(gate)
+        self.scaling = Scaling(gate)
 
     async def now(self) -> float:
         """Unix seconds by the clock of Redis, which all leases go by."""
