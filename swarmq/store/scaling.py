@@ -57,8 +57,8 @@ def demand_of(swarms: Iterable[SwarmLoad]) -> frozenset[str]:
     """What agents workers have to do or are doing: a member for each. Pure.
 
     A branch that runs counts as much as one that waits for a worker: else busy workers would be scaled away. A swarm
-    that is being planned or finished counts as one. Branches without a slot do not count, nor do those of a halted swarm that do
-    not run.
+    that is being planned or finished counts as one. What has no slot does not count, nor what a halted swarm does not
+    run already.
     """
     members = set[str]()
     for swarm in swarms:
