@@ -69,6 +69,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     from swarmq.fleet.liveness import Probes
     from swarmq.fleet.pool import AgentPool
     from swarmq.fleet.revokes import hear_revokes
+    from swarmq.fleet.shown import hide_logins
     from swarmq.fleet.startup import warn_in_background, warn_of_variables
     from swarmq.fleet.transport import use_patient_transport
 
@@ -80,6 +81,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     url = require_url(settings)
     app = build_app(settings, url)
     hear_revokes(app)
+    hide_logins()
     warn_of_variables()
     warn_in_background(url)
     started_at, probes = time.time(), Probes.of(settings)
