@@ -144,9 +144,9 @@ class Settings(BaseSettings):
 
     exporter_address: str = Field("127.0.0.1:9540", description="Where swarmq exporter listens: HOST:PORT.")
     probe_dir: Path | None = Field(None, description="Directory for files that say a worker is alive and ready.")
-    pod_name: str = Field("", max_length=253, description="The pod that this process runs in (downward API).")
-    pod_namespace: str = Field("", max_length=63, description="The namespace of that pod.")
-    pod_uid: str = Field("", max_length=64, description="The uid of that pod.")
+    pod_name: str = Field("", description="The pod that this process runs in (downward API).")
+    pod_namespace: str = Field("", description="The namespace of that pod.")
+    pod_uid: str = Field("", description="The uid of that pod.")
     kubernetes_namespace: str | None = Field(
         None, description="Where pods are made; unset: the worker's own, or that of the kubeconfig's context."
     )
