@@ -202,7 +202,7 @@ class Settings(BaseSettings):
 
     def pod(self) -> dict[str, str] | None:
         """The pod of this process as workers tell of it; None where it runs in none."""
-        if not self.pod_name:
+        if not self.pod_name or not self.pod_namespace:
             return None
         return {"name": self.pod_name, "namespace": self.pod_namespace, "uid": self.pod_uid}
 

@@ -15,6 +15,7 @@ import structlog
 from swarmq.errors import StoreError
 from swarmq.fleet.dispatch import branch_task_id
 from swarmq.fleet.ending import cancel_branch
+from swarmq.fleet.own_pods import show_busy, take_from_dead
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import finish, plan_of
 from swarmq.models.branch import BranchRecord, BranchState
@@ -68,6 +69,7 @@ async def reconcile(runtime: Runtime) -> int:
         except Exception:  # one unreadable or deleted swarm must not keep the others from their recovery
             log.exception("swarm not looked at", swarm=swarm_id)
     await runtime.store.scaling.refresh("agents")
+    await show_busy(runtime)
     await runtime.store.health.ticked(runtime.settings.reconcile_seconds)
     return sent
 
@@ -123,6 +125,7 @@ class _Swarm:
             return await self._send(f"start_stage:{number}", lambda: self.dispatch.start_stage(self.id, number))
         branches = await self.store.branches.load_all(self.id)
         await self._cancel_rest(branches)
+        branches = await take_from_dead(self.runtime, branches, self.now)
         stuck = find_stuck(stage, branches, self.now, self.patience_seconds)
         sent = await self._move_branches(stuck)
         if stage.state == "finished":

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from swarmq.crash_points import CrashPoint, arm, reached
 from swarmq.errors import UsageError
+from swarmq.kubernetes.worker_pods import host_of
 from swarmq.logs import configure_logs
 from swarmq.settings import Settings, load_settings
 from swarmq.workspace.blocking import configure as configure_blocking
@@ -104,7 +105,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     width = concurrency or max(getattr(settings, f"{queue}_concurrency") for queue in queues)
     # Not worker_main: Celery's command line imports Flower and a shell first, 0.3 s of every start.
     worker = app.Worker(
-        hostname=host_format(default_nodename(f"{'-'.join(queues)}-{os.getpid()}@{settings.pod_name or '%h'}")),
+        hostname=host_format(default_nodename(f"{'-'.join(queues)}-{os.getpid()}@{own_host(settings)}")),
         queues=[QUEUES[queue] for queue in queues],
         concurrency=width,
         pool_cls=get_implementation("custom" if pool == "agents" else pool),
@@ -119,6 +120,11 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
 
 def _publishing(**_: Any) -> None:
     reached(CrashPoint.MEMBER_PUBLISHED)
+
+
+def own_host(settings: Settings) -> str:
+    """What names of workers say of where they run: the pod, or the machine (Celery fills in %h)."""
+    return host_of(settings.pod_name, settings.pod_namespace) if settings.pod() else "%h"
 
 
 def end_within(seconds: float) -> None:

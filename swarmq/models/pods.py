@@ -29,3 +29,10 @@ class PodStates(Protocol):
         where the list of pods was not to be had. Who is left out is not judged.
         """
         ...
+
+
+class NoPods:
+    """Outside of a cluster: nothing is known of any pod."""
+
+    async def health_of(self, workers: Collection[str]) -> Mapping[str, PodHealth]:
+        return {}
