@@ -10,13 +10,9 @@
     ├── EnvironmentFault           this machine, Redis, git or a key is not fit for it (exit code 5)
     │   ├── StoreError             Redis does not answer, or refuses
     │   ├── WorkspaceError         git or the file system refuses
-<<<<<<< HEAD
-    │   │   └── DiskFullError      no space is left: may pass later, or on another machine
-    │   ├── ClusterError           Kubernetes does not answer, or does not let swarmq do what pods need
-=======
     │   │   ├── DiskFullError      no space is left: may pass later, or on another machine
     │   │   └── SetupError         the swarm's setup command did not succeed in a new worktree
->>>>>>> main
+    │   ├── ClusterError           Kubernetes does not answer, or does not let swarmq do what pods need
     │   └── SchemaError            a record written by a version that this one does not know
     ├── ModelError                 a model call failed
     │   ├── TransientModelError    may pass later: 429, 5xx, time-out, connection (retried)
@@ -68,13 +64,12 @@ class DiskFullError(WorkspaceError):
     """No space, or no quota, is left where the files are. Says nothing of the work: it may go on later or elsewhere."""
 
 
-<<<<<<< HEAD
-class ClusterError(EnvironmentFault):
-    """The API of Kubernetes is out of reach, or refuses: the message names what is missing."""
-=======
 class SetupError(WorkspaceError):
     """The swarm's ``setup`` failed or took too long; the message has the end of its output."""
->>>>>>> main
+
+
+class ClusterError(EnvironmentFault):
+    """The API of Kubernetes is out of reach, or refuses: the message names what is missing."""
 
 
 class SchemaError(EnvironmentFault):

@@ -15,12 +15,9 @@ import structlog
 from swarmq.errors import StoreError
 from swarmq.fleet.dispatch import branch_task_id
 from swarmq.fleet.ending import cancel_branch
-<<<<<<< HEAD
-from swarmq.fleet.own_pods import show_busy, take_from_dead
-=======
 from swarmq.fleet.merging import MERGE
+from swarmq.fleet.own_pods import show_busy, take_from_dead
 from swarmq.fleet.racing import stop_losers
->>>>>>> main
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import finish
 from swarmq.fleet.standing import Standing
@@ -121,34 +118,17 @@ class _Swarm:
         job = await self.store.jobs.look(self.id, name)
         return 0 if job.held else await self._send(f"{name}:{job.token}", send)
 
-<<<<<<< HEAD
-    async def _look_at_stage(self) -> int:
-        number = max(self.record.stage, 0)
-        stage = await self.store.stages.load(self.id, number)
-        if stage is None:
-            return await self._send(f"start_stage:{number}", lambda: self.dispatch.start_stage(self.id, number))
-        branches = await self.store.branches.load_all(self.id)
-        await self._cancel_rest(branches)
-        branches = await take_from_dead(self.runtime, branches, self.now)
-        stuck = find_stuck(stage, branches, self.now, self.patience_seconds)
-        sent = await self._move_branches(stuck)
-        if stage.state == "finished":
-            sent += await self._next_stage(stage)
-        elif stuck.finish_stage:
-            sent += await self._job(f"finish_stage:{number}", lambda: self.dispatch.finish_stage(self.id, number))
-        return sent
-=======
     async def _look_at_stages(self) -> int:
         standing = await Standing.load(self.store, self.id, self.record)
         await self._cancel_rest(standing.branches)
         for subtask_id, race in standing.races.items():  # its winner's worker died before it had stopped the others
             await stop_losers(self.store, self.dispatch, self.id, subtask_id, race.winner)
-        sent = await self._move_branches(find_stuck(standing.branches, self.now, self.patience_seconds))
+        branches = await take_from_dead(self.runtime, standing.branches, self.now)
+        sent = await self._move_branches(find_stuck(branches, self.now, self.patience_seconds))
         if standing.due() or standing.closable():
             stage = standing.open_stages[0].stage
             return sent + await self._job(MERGE, lambda: self.dispatch.finish_stage(self.id, stage))
         return sent + await self._next(standing)
->>>>>>> main
 
     async def _cancel_rest(self, branches: Iterable[BranchRecord]) -> None:
         """The swarm was marked, and whoever marked it died before it had marked every branch."""

@@ -39,6 +39,7 @@ class Runtime:
             await self.pods.aclose()
         await self.models.aclose()
         await self.store.limiter.aclose()
+        await self.store.pods.aclose()
         await self.store.gate.aclose()
 
 

@@ -21,7 +21,7 @@ AGENT, PAYLOAD = "agent", "payload"
 """The containers, by name: who writes a template says what it changes by these."""
 PAYLOAD_FILE = "/run/swarmq/payload"
 SECRETS_DIR = "/run/swarmq/secrets"
-WORK_DIR = "/work"
+WORK_DIR = "/var/lib/swarmq"
 MAX_SECRET_BYTES = 1 << 20
 """The API server takes no more in one Secret."""
 

@@ -12,6 +12,7 @@ from swarmq.store.events import Events
 from swarmq.store.health import Health
 from swarmq.store.jobs import Jobs
 from swarmq.store.limiter import FleetLimiter
+from swarmq.store.pod_budget import PodBudget
 from swarmq.store.races import Races
 from swarmq.store.scaling import Scaling
 from swarmq.store.shared import Shared
@@ -42,6 +43,7 @@ class Store:
         self.verified = Verified(gate)
         self.workers = Workers(gate)
         self.limiter = FleetLimiter(gate)
+        self.pods = PodBudget(gate)
         self.health = Health(gate)
         self.scaling = Scaling(gate)
 

@@ -173,6 +173,7 @@ class Kubelet:
         backing_off = False
         while (said := self.faults.image_errors.get(container["image"])) and self._is_there(running):
             told = {"reason": "ErrImagePull", "message": f'failed to pull image "{container["image"]}": {said}'}
+            await self._event(running, "Warning", "Failed", f'Failed to pull image "{container["image"]}": {said}')
             if backing_off:
                 told = {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{container["image"]}"'}
             await self._set(running, container, {"waiting": told})
@@ -192,6 +193,8 @@ class Kubelet:
 
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         env = {"PATH": path, **self._image_env}
+        if "/tmp" in mounts:  # other paths begin with it on this machine, so that it cannot be told by its text
+            env["TMPDIR"] = str(mounts.pop("/tmp"))
         env |= {variable["name"]: local(variable.get("value", "")) for variable in container.get("env") or ()}
         command = [local(word) for word in (*(container.get("command") or ()), *(container.get("args") or ()))]
         program = shutil.which(command[0], path=path) or command[0]
