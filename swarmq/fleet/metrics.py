@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from swarmq.fleet.app import AGENTS, QUEUES
+from swarmq.fleet.app import QUEUES
 from swarmq.models.money import NANO_PER_USD
 from swarmq.models.swarm import SwarmState
-from swarmq.store.scaling import FleetLoad, demand_of
+from swarmq.store.scaling import AGENTS, PODS, FleetLoad, demand_of
 
 UNFINISHED = [state for state in SwarmState if not state.final]
 ENDED = [state for state in SwarmState if state.final]
@@ -42,10 +42,12 @@ def _work(load: FleetLoad) -> Iterator[Metric]:
         "Branches of unfinished swarms: running, queued (for a worker), waiting (for a slot: max_subagents).",
         labels=("queue", "state"),
     )
-    running = sum(len(swarm.running) for swarm in load.swarms)
-    branches.add_metric((AGENTS, "running"), running)
-    branches.add_metric((AGENTS, "queued"), sum(len(swarm.slots) for swarm in load.swarms) - running)
-    branches.add_metric((AGENTS, "waiting"), sum(swarm.waiting for swarm in load.swarms))
+    for name in (AGENTS, PODS):
+        swarms, queue = [swarm for swarm in load.swarms if swarm.queue == name], f"swarmq.{name}"
+        running = sum(len(swarm.running) for swarm in swarms)
+        branches.add_metric((queue, "running"), running)
+        branches.add_metric((queue, "queued"), sum(len(swarm.slots) for swarm in swarms) - running)
+        branches.add_metric((queue, "waiting"), sum(swarm.waiting for swarm in swarms))
     yield branches
     demand = GaugeMetricFamily(
         "swarmq_demand", "What that queue's workers have to do or are doing: what to scale them by.", labels=("queue",)
@@ -58,7 +60,8 @@ def _work(load: FleetLoad) -> Iterator[Metric]:
     for name, queue in QUEUES.items():
         waiting = load.messages.get(queue, 0)
         messages.add_metric((queue,), waiting)
-        demand.add_metric((queue,), len(demand_of(load.swarms)) if queue == AGENTS else waiting + busy[name])
+        of_branches = name in (AGENTS, PODS)
+        demand.add_metric((queue,), len(demand_of(load.swarms, name)) if of_branches else waiting + busy[name])
     yield demand
     yield messages
     yield GaugeMetricFamily("swarmq_unacked_messages", "Messages that workers hold.", load.unacked)

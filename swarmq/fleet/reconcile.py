@@ -68,7 +68,7 @@ async def reconcile(runtime: Runtime) -> int:
             raise
         except Exception:  # one unreadable or deleted swarm must not keep the others from their recovery
             log.exception("swarm not looked at", swarm=swarm_id)
-    await runtime.store.scaling.refresh("agents")
+    await runtime.store.scaling.refresh()
     await show_busy(runtime)
     await runtime.store.health.ticked(runtime.settings.reconcile_seconds)
     return sent

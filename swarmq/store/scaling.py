@@ -18,8 +18,10 @@ from swarmq.store.health import PRIORITY_LISTS, UNACKED, Tick, tick_of
 from swarmq.store.line import Command
 from swarmq.store.workers import Workers
 
+AGENTS, PODS = "agents", "pods"
+"""Queues of branches, by their short names."""
 MOST_SWARMS = 1000
-"""Unfinished swarms that are looked at; each costs six commands of one batch."""
+"""Unfinished swarms that are looked at; each costs four commands of one batch."""
 JOBS_OF = {SwarmState.SUBMITTED: "plan", SwarmState.PLANNING: "plan", SwarmState.FINISHING: "finish"}
 """What agents workers do for a swarm besides its branches: its plan, and a last answer where it wants one."""
 
@@ -37,6 +39,8 @@ class SwarmLoad:
     waiting: int = 0
     """Branches for which there is no slot: more workers would not make them start."""
     counters: Mapping[str, float] = field(default_factory=dict)
+    queue: str = AGENTS
+    """Whose workers run its branches: ``agents``, or ``pods`` where each has a pod of its own."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ class FleetLoad:
     left_out: int = 0
 
 
-def demand_of(swarms: Iterable[SwarmLoad]) -> frozenset[str]:
-    """What agents workers have to do or are doing: a member for each. Pure.
+def demand_of(swarms: Iterable[SwarmLoad], queue: str = AGENTS) -> frozenset[str]:
+    """What workers of ``agents`` or ``pods`` have to do or are doing: a member for each. Pure.
 
     A branch that runs counts as much as one that waits for a worker: else busy workers would be scaled away. A swarm
     that is being planned or finished counts as one. What has no slot does not count, nor what a halted swarm does not
@@ -62,9 +66,10 @@ def demand_of(swarms: Iterable[SwarmLoad]) -> frozenset[str]:
     """
     members = set[str]()
     for swarm in swarms:
-        if not swarm.halted and swarm.state in JOBS_OF:
+        if queue == AGENTS and not swarm.halted and swarm.state in JOBS_OF:
             members.add(f"{swarm.id}:{JOBS_OF[swarm.state]}")
-        members.update(f"{swarm.id}/{branch}" for branch in (swarm.running if swarm.halted else swarm.slots))
+        if swarm.queue == queue:
+            members.update(f"{swarm.id}/{branch}" for branch in (swarm.running if swarm.halted else swarm.slots))
     return frozenset(members)
 
 
@@ -72,15 +77,18 @@ class Scaling:
     def __init__(self, gate: Gate) -> None:
         self._gate, self._workers = gate, Workers(gate)
 
-    async def refresh(self, queue: str) -> int:
-        """Make the set that KEDA counts (``swarmq:demand:QUEUE``) what the records say; returns its size.
+    async def refresh(self) -> dict[str, int]:
+        """Make the sets that KEDA counts (``swarmq:demand:QUEUE``) what the records say; returns their sizes.
 
         Whoever looks last wins: copies of this that cross differ by what happened in between, until the next one.
         """
         swarms, _ = await self._swarms()
-        members = sorted(demand_of(swarms))
-        await self._gate.script("demand", (keys.DEMAND(queue),), members)
-        return len(members)
+        sizes = {}
+        for queue in (AGENTS, PODS):
+            members = sorted(demand_of(swarms, queue))
+            await self._gate.script("demand", (keys.DEMAND(queue),), members)
+            sizes[queue] = len(members)
+        return sizes
 
     async def look(self, queues: Sequence[str]) -> FleetLoad:
         """Four round trips, however large the fleet. StoreError."""
@@ -106,7 +114,7 @@ class Scaling:
         replies = await self._gate.batch([command for id_ in ids for command in _commands(id_)]) if ids else []
         found = []
         for n, id_ in enumerate(ids):
-            (state, paused_at, cancel_reason), slots, running, waiting = replies[4 * n : 4 * n + 4]
+            (state, paused_at, cancel_reason, placement), slots, running, waiting = replies[4 * n : 4 * n + 4]
             if state is None or SwarmState(state.decode()).final:
                 continue
             found.append(
@@ -118,6 +126,7 @@ class Scaling:
                     running=frozenset(raw.decode() for raw in running),
                     waiting=waiting,
                     counters=(counters or {}).get(id_, {}),
+                    queue=PODS if placement == b"pod" else AGENTS,
                 )
             )
         return found, len(everything) - len(ids)
@@ -125,7 +134,7 @@ class Scaling:
 
 def _commands(swarm_id: str) -> tuple[Command, ...]:
     return (
-        ("HMGET", keys.SWARM(swarm_id), "state", "paused_at", "cancel_reason"),
+        ("HMGET", keys.SWARM(swarm_id), "state", "paused_at", "cancel_reason", "placement"),
         ("SMEMBERS", keys.SLOTS(swarm_id)),
         ("SMEMBERS", keys.RUNNING(swarm_id)),
         ("LLEN", keys.WAITING(swarm_id)),

@@ -15,7 +15,7 @@ QUEUES = ["swarmq.control", "swarmq.agents"]
 
 async def demand(store: Store) -> set[str]:
     """The set as KEDA counts it: by its type, then SCARD."""
-    size = await store.scaling.refresh("agents")
+    size = (await store.scaling.refresh())["agents"]
     assert await store.gate.call("TYPE", keys.DEMAND("agents")) in (b"set", b"none")
     assert await store.gate.call("SCARD", keys.DEMAND("agents")) == size
     return {raw.decode() for raw in await store.gate.call("SMEMBERS", keys.DEMAND("agents"))}

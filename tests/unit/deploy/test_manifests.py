@@ -12,14 +12,20 @@ from strict_models import problems
 
 from swarmq.fleet.app import QUEUES
 from swarmq.fleet.worker import GOODBYE_SECONDS
+from swarmq.kubernetes.rights import RIGHTS
 from swarmq.settings import Settings
 from swarmq.store import keys
 
+AGENTS_NAMESPACE = "agents-namespace"
+"""Has no process of the fleet: the pods in it are made by workers."""
 ALL = [(overlay, name, labels, spec) for overlay in OVERLAYS for name, labels, spec in pod_specs(overlay)]
 PODS = pytest.mark.parametrize(("overlay", "name", "labels", "spec"), ALL, ids=[f"{a}-{b}" for a, b, _, _ in ALL])
+FLEETS = [overlay for overlay in OVERLAYS if overlay != AGENTS_NAMESPACE]
+AGENTS_OF_PODS = "swarmq-agents"
 EACH_OVERLAY = pytest.mark.parametrize("overlay", OVERLAYS)
+EACH_FLEET = pytest.mark.parametrize("overlay", FLEETS)
+NAMES_OF_SECRETS = ("SWARMQ_POD_SECRETS",)
 SECRET_NAME = re.compile(r"pass|secret|token|key|auth|url", re.IGNORECASE)
-RUNS_AGENTS_WORK = ("agents", "integrate")
 
 
 def labels_match(selector: Object, labels: dict[str, str]) -> bool:
@@ -85,7 +91,7 @@ def test_each_container_has_limits_and_probes(overlay: str, name: str, labels: d
 def test_secrets_are_references(overlay: str, name: str, labels: dict[str, str], spec: Object) -> None:
     for container in containers(spec):
         for variable in container.get("env", []):
-            if SECRET_NAME.search(variable["name"]):
+            if SECRET_NAME.search(variable["name"]) and variable["name"] not in NAMES_OF_SECRETS:
                 assert "value" not in variable, variable["name"]
     assert not any("secret" in volume for volume in spec.get("volumes", []))  # a file would be read by agents' shells
 
@@ -105,7 +111,7 @@ def test_tokens_are_where_they_are_used_alone(overlay: str, name: str, labels: d
     assert spec.get("serviceAccountName") in accounts or component == "redis"
 
 
-@EACH_OVERLAY
+@EACH_FLEET
 def test_what_the_api_grants_is_what_is_used(overlay: str) -> None:
     granted = {
         role["metadata"]["name"]: {
@@ -129,7 +135,7 @@ def test_a_worker_has_time_to_hand_over(overlay: str, name: str, labels: dict[st
     assert spec["shareProcessNamespace"] is True  # else nobody reaps what agents leave behind
 
 
-@EACH_OVERLAY
+@EACH_FLEET
 def test_every_pod_is_behind_a_network_policy(overlay: str) -> None:
     policies = list(of_kind(overlay, "NetworkPolicy"))
     (default,) = [policy for policy in policies if policy["metadata"]["name"] == "swarmq-default"]
@@ -140,7 +146,7 @@ def test_every_pod_is_behind_a_network_policy(overlay: str) -> None:
     assert all("169.254.0.0/16" in str(policy) for policy in open_to_the_web)  # the cloud's metadata, keys included
 
 
-@EACH_OVERLAY
+@EACH_FLEET
 def test_selectors_find_their_pods(overlay: str) -> None:
     labels = {name: found for name, found, _ in pod_specs(overlay)}
     for found in of_kind(overlay, "Deployment", "StatefulSet"):
@@ -156,7 +162,7 @@ def test_selectors_find_their_pods(overlay: str) -> None:
         assert found["subjects"][0]["namespace"] == "swarmq"
 
 
-@EACH_OVERLAY
+@EACH_FLEET
 def test_there_are_workers_for_each_queue_and_one_beat(overlay: str) -> None:
     deployments = {found["metadata"]["name"]: found["spec"] for found in of_kind(overlay, "Deployment")}
     queues = {
@@ -165,7 +171,7 @@ def test_there_are_workers_for_each_queue_and_one_beat(overlay: str) -> None:
         for container in spec["containers"]
         if container["args"][0] == "worker"
     }
-    assert queues <= QUEUES.keys()
+    assert queues <= {*QUEUES, "pods"}
     assert queues >= {"control", "integrate", "agents"}
     assert (deployments["swarmq-beat"]["replicas"], deployments["swarmq-beat"]["strategy"]) == (1, {"type": "Recreate"})
 
@@ -187,7 +193,7 @@ def test_keda_counts_the_set_that_is_kept() -> None:
     assert int(trigger["metadata"]["listLength"]) <= int(config["data"]["SWARMQ_AGENTS_CONCURRENCY"])
 
 
-@EACH_OVERLAY
+@EACH_FLEET
 def test_configuration_is_made_of_settings(overlay: str) -> None:
     (config,) = of_kind(overlay, "ConfigMap")
     given: dict[str, str] = dict(config["data"])
@@ -195,3 +201,22 @@ def test_configuration_is_made_of_settings(overlay: str) -> None:
         for container in spec["containers"]:
             given |= {entry["name"]: "" for entry in container.get("env", []) if entry["name"].startswith("SWARMQ_")}
     assert not {name for name in given if name.removeprefix("SWARMQ_").lower() not in Settings.model_fields}
+
+
+def test_workers_of_pods_may_do_what_they_do_in_a_namespace_of_their_own() -> None:
+    (role,) = of_kind(AGENTS_NAMESPACE, "Role")
+    granted = {(resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]}
+    assert granted == {(right.resource, right.verb) for right in RIGHTS} | {("events", "list")}
+    (binding,) = of_kind(AGENTS_NAMESPACE, "RoleBinding")
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "swarmq-pods", "namespace": "swarmq"}]
+    (variables,) = [
+        {entry["name"]: entry.get("value") for entry in spec["containers"][0]["env"]}
+        for name, _, spec in pod_specs("cluster-pods")
+        if name == "swarmq-pods"
+    ]
+    assert variables["SWARMQ_KUBERNETES_NAMESPACE"] == role["metadata"]["namespace"] == AGENTS_OF_PODS
+    (policy,) = of_kind(AGENTS_NAMESPACE, "NetworkPolicy")
+    assert policy["spec"]["podSelector"] == {}
+    assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+    assert "ingress" not in policy["spec"]
+    assert "6379" not in str(policy)  # no route to Redis

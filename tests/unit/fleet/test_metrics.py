@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -48,6 +49,16 @@ def test_demand_is_what_runs_and_what_more_workers_would_start() -> None:
         "swarm00002/b",
         "swarm00003:plan",
     }
+
+
+def test_branches_with_pods_of_their_own_are_the_business_of_other_workers() -> None:
+    in_pods = SwarmLoad("swarm00004", SwarmState.RUNNING, False, frozenset({"a", "b"}), frozenset({"a"}), queue="pods")
+    assert demand_of([in_pods], "pods") == {"swarm00004/a", "swarm00004/b"}
+    assert demand_of([in_pods]) == set()
+    assert demand_of([BUSY], "pods") == set()
+    found = scraped(lambda: replace(LOAD, swarms=(BUSY, in_pods)))
+    assert found['swarmq_branches{queue="swarmq.pods",state="running"}'] == 1
+    assert found['swarmq_demand{queue="swarmq.agents"}'] == 3
 
 
 def test_the_figures() -> None:
