@@ -81,6 +81,13 @@ Collapse = Annotated[
     _flag("Which branches compete: those of one subtask, all of a stage, or none. [race]", metavar="race|stage|off"),
 ]
 CollapsePolicy = Annotated[list[str] | None, _flag("Thresholds of the collapse controller.", metavar="NAME=VALUE")]
+DeclaredOverlaps = Annotated[
+    str | None,
+    _flag(
+        "Subtasks that declare the same files: put in order, told of, or by who made the plan. [auto]",
+        metavar="auto|order|flag",
+    ),
+]
 OnFailure = Annotated[str | None, _flag("What a failed subtask does to the rest. [continue]", metavar="continue|stop")]
 Synthesize = Annotated[
     bool | None, _flag("Ask the model for one final answer over all results. [no]", "--synthesize/--no-synthesize")
@@ -100,6 +107,9 @@ CopyGlobs = Annotated[
 ]
 Env = Annotated[list[str] | None, _flag("Variables added to the agents' shells.", "--env", metavar="NAME=VALUE")]
 Cache = Annotated[str | None, _flag("Whether results of equal earlier work are used. [use]", metavar="use|bypass")]
+Baseline = Annotated[
+    str | None, _flag("Swarm to compare with; default: the same task done by one agent, if it was.", metavar="SWARM")
+]
 KeepFailedHours = Annotated[float | None, _flag("How long worktrees of failed branches stay. [72]", metavar="HOURS")]
 KeepDays = Annotated[float | None, _flag("How long records stay after the end of the swarm. [7]", metavar="DAYS")]
 IdempotencyKey = Annotated[str | None, _flag("Same key, same swarm.", metavar="KEY")]

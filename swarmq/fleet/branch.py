@@ -105,12 +105,10 @@ async def _deliver(
     if ended is LeaseEnd.PARKED:
         await stops.shielded(_park(runtime, claim, work))
         return "parked"
-    if isinstance(ended, Outcome):
-        return await stops.shielded(_end(runtime, claim, ended))
-    if job is not None and job.stopping is StopReason.HAND_OVER:
+    if ended is LeaseEnd.CANCELLED and job is not None and job.stopping is StopReason.HAND_OVER:
         await stops.shielded(_hand_over(runtime, claim, work))
         return "handed_over"
-    return await stops.shielded(_end_cancelled(runtime, claim, work))
+    return await stops.shielded(_end_work(runtime, claim, work, ended))
 
 
 async def _work_under_lease(
@@ -153,14 +151,17 @@ def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Ca
         renewal = await runtime.store.branches.renew(
             work.swarm_id, work.branch_id, claim.token, runtime.settings.lease_seconds, work.observe()
         )
+        if work.equal is not None and renewal.alive:
+            await work.equal.renew()
         if delivery_tag is not None:
             await runtime.store.gate.call("ZADD", UNACKED_INDEX, "XX", time.time(), delivery_tag)
         if not renewal.alive:
             return LeaseEnd.LOST
         if renewal.cancel_reason is not None:
             return LeaseEnd.CANCELLED
-        # A call that waits to start is not made; one that runs, or a tool, is finished first.
-        return LeaseEnd.PARKED if renewal.paused and work.journal.doing in BETWEEN_CALLS else None
+        # A call that waits to start is not made, equal work not waited for; what runs is finished first.
+        waits = work.journal.doing in BETWEEN_CALLS or (work.equal is not None and work.equal.waiting)
+        return LeaseEnd.PARKED if renewal.paused and waits else None
 
     return renew
 
@@ -177,6 +178,7 @@ async def _reason(runtime: Runtime, claim: Claim) -> str:
 async def _park(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
     """Give the branch back without a message; where the swarm was resumed meanwhile, it needs one after all."""
     await runtime.store.events.emit(work.swarm_id, work.event(EventType.BRANCH_PARKED, step=work.journal.steps))
+    await _leave(work)
     if await _hand_over(runtime, claim, work):
         await runtime.dispatch.branches(work.swarm_id, [work.branch_id])
 
@@ -197,8 +199,18 @@ async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> bool:
         return False
 
 
-async def _end_cancelled(runtime: Runtime, claim: Claim, work: BranchWork) -> str:
-    return await _end(runtime, claim, await work.cancelled(await _reason(runtime, claim)))
+async def _leave(work: BranchWork) -> None:
+    """Let others begin who wait for this work. Not at a hand-over: the next holder goes on within the lease."""
+    if work.equal is not None:
+        await work.equal.leave()
+
+
+async def _end_work(runtime: Runtime, claim: Claim, work: BranchWork, ended: Outcome | LeaseEnd) -> str:
+    if not isinstance(ended, Outcome):
+        ended = await work.cancelled(await _reason(runtime, claim))
+    status = await _end(runtime, claim, ended)
+    await _leave(work)
+    return status
 
 
 def _wins(spec: BranchSpec, outcome: Outcome) -> bool:
