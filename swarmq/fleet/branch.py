@@ -6,6 +6,7 @@ record is written. What may stop it, and what follows:
 ========================  =========================================================================
 the pool, by a revoke      the branch ends as cancelled
 the pool, at a shutdown    checkpoint, lease released, message back on the queue (JobStopped)
+a prefork child's SIGTERM  the branch ends as cancelled where it is marked, else as at a shutdown
 the heartbeat, by a mark   the branch ends as cancelled
 the heartbeat, lease lost  nothing is written any more: the new holder owns the record
 the swarm is paused        checkpoint, lease released; resuming the swarm publishes the branch again
@@ -27,12 +28,13 @@ from swarmq.errors import LeaseLost, SwarmqError
 from swarmq.fleet.branch_work import BranchWork
 from swarmq.fleet.claims import LeaseEnd, keep_alive
 from swarmq.fleet.ending import move_on
+from swarmq.fleet.observing import LOOK_PATIENCE_SECONDS
 from swarmq.fleet.pool import Job, StopReason
 from swarmq.fleet.racing import stop_losers
 from swarmq.fleet.runtime import Runtime
 from swarmq.models.branch import BranchSpec, Exit, Outcome
 from swarmq.models.events import Event, EventType
-from swarmq.store.branches import Claim
+from swarmq.store.branches import Claim, Renewal
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -105,10 +107,14 @@ async def _deliver(
     if ended is LeaseEnd.PARKED:
         await stops.shielded(_park(runtime, claim, work))
         return "parked"
-    if ended is LeaseEnd.CANCELLED and job is not None and job.stopping is StopReason.HAND_OVER:
-        await stops.shielded(_hand_over(runtime, claim, work))
-        return "handed_over"
-    return await stops.shielded(_end_work(runtime, claim, work, ended))
+    reason = None
+    if not isinstance(ended, Outcome):
+        reason = await stops.shielded(_reason(runtime, claim))
+        if job.stopping is StopReason.HAND_OVER if job is not None else reason is None:
+            await stops.shielded(_hand_over(runtime, claim, work))
+            return "handed_over"
+    done = ended if isinstance(ended, Outcome) else None
+    return await stops.shielded(_end_work(runtime, claim, work, done, reason))
 
 
 async def _work_under_lease(
@@ -147,10 +153,7 @@ async def _stop(task: asyncio.Task[Any]) -> None:
 
 def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Callable[[], Awaitable[LeaseEnd | None]]:
     async def renew() -> LeaseEnd | None:
-        claim = work.claim
-        renewal = await runtime.store.branches.renew(
-            work.swarm_id, work.branch_id, claim.token, runtime.settings.lease_seconds, work.observe()
-        )
+        renewal = await _report(runtime, work, LOOK_PATIENCE_SECONDS)
         if work.equal is not None and renewal.alive:
             await work.equal.renew()
         if delivery_tag is not None:
@@ -166,13 +169,35 @@ def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Ca
     return renew
 
 
-async def _reason(runtime: Runtime, claim: Claim) -> str:
-    """Who cancelled wrote the reason before the revoke; a revoke from Flower leaves none."""
-    spec = claim.record.spec if claim.record is not None else None
-    if spec is None:
-        return "revoked"
-    record = await runtime.store.branches.load(spec.swarm_id, spec.id)
-    return record.cancel_reason or "revoked from Celery"
+async def _report(runtime: Runtime, work: BranchWork, patience_seconds: float) -> Renewal:
+    """Renew the lease, with what is observed of the branch."""
+    await work.observer.refresh(patience_seconds)
+    lease_seconds, observation = runtime.settings.lease_seconds, work.observer.observation()
+    return await runtime.store.branches.renew(
+        work.swarm_id, work.branch_id, work.claim.token, lease_seconds, observation
+    )
+
+
+async def _last_report(runtime: Runtime, work: BranchWork, outcome: Outcome) -> None:
+    """A candidate's finished work is scored too, however short it ran. Without it, its last heartbeat is."""
+    if outcome.commit is not None:
+        work.observer.saved(outcome.commit)
+    try:
+        await _report(runtime, work, runtime.settings.heartbeat_seconds)
+    except SwarmqError as error:
+        log.warning("finished work not observed", error=str(error))
+
+
+async def _reason(runtime: Runtime, claim: Claim) -> str | None:
+    """Who cancelled wrote the reason before the revoke.
+
+    A revoke from Flower leaves none. To a prefork child it looks like the end of its worker: the branch is given back,
+    and ended by the mark that follows.
+    """
+    if claim.record is None:
+        raise LookupError("a claim without a record cannot be stopped")
+    spec = claim.record.spec
+    return (await runtime.store.branches.load(spec.swarm_id, spec.id)).cancel_reason
 
 
 async def _park(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
@@ -205,10 +230,15 @@ async def _leave(work: BranchWork) -> None:
         await work.equal.leave()
 
 
-async def _end_work(runtime: Runtime, claim: Claim, work: BranchWork, ended: Outcome | LeaseEnd) -> str:
-    if not isinstance(ended, Outcome):
-        ended = await work.cancelled(await _reason(runtime, claim))
-    status = await _end(runtime, claim, ended)
+async def _end_work(
+    runtime: Runtime, claim: Claim, work: BranchWork, outcome: Outcome | None, reason: str | None
+) -> str:
+    """With the outcome, or without one as cancelled."""
+    if outcome is None:
+        outcome = await work.cancelled(reason or "revoked from Celery")
+    elif work.record.spec.candidate and outcome.success:
+        await _last_report(runtime, work, outcome)
+    status = await _end(runtime, claim, outcome)
     await _leave(work)
     return status
 
