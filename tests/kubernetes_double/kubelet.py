@@ -71,6 +71,9 @@ class Kubelet:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         for running in self.pods.values():
             await self._kill(running)
+            for process in running.processes.values():
+                process._transport.close()  # type: ignore[attr-defined]  # nothing else closes its pipes at once
+        await asyncio.sleep(TICK_SECONDS)  # what was closed is told so
 
     async def _live(self, pod: Json) -> None:
         """A pod's whole life."""
@@ -158,9 +161,14 @@ class Kubelet:
             await self._report(running, phase="Running")
         await self._set(running, container, {"running": {"startedAt": started}}, ready=is_main)
         log = running.logs[container["name"]]
-        collecting = asyncio.gather(*(self._collect(pipe, log) for pipe in (process.stdout, process.stderr) if pipe))
-        code = await self._wait(process)
-        await collecting
+        pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe]
+        collecting = {asyncio.create_task(self._collect(pipe, log)) for pipe in pipes}
+        try:
+            code = await self._wait(process)
+            await asyncio.wait(collecting)
+        finally:
+            for task in collecting:
+                task.cancel()
         while self.faults.lost:
             await asyncio.sleep(TICK_SECONDS)
         await log.close()
