@@ -143,6 +143,11 @@ class Settings(BaseSettings):
     blocking_threads: int = Field(8, ge=1, le=256, description="Threads for git, file scans and large outputs.")
     shutdown_seconds: float = Field(20, gt=0, description="Most time a stopping worker gives its branches.")
 
+    exporter_address: str = Field("127.0.0.1:9540", description="Where swarmq exporter listens: HOST:PORT.")
+    probe_dir: Path | None = Field(None, description="Directory for files that say a worker is alive and ready.")
+    pod_name: str = Field("", description="The pod that this process runs in (downward API).")
+    pod_namespace: str = Field("", description="The namespace of that pod.")
+    pod_uid: str = Field("", description="The uid of that pod.")
     kubernetes_namespace: str | None = Field(
         None, description="Where pods are made; unset: the worker's own, or that of the kubeconfig's context."
     )
@@ -195,6 +200,12 @@ class Settings(BaseSettings):
     def secret(self, variable: str) -> str | None:
         """The value of a key variable of this process; None where it is unset or empty."""
         return os.environ.get(variable) or None
+
+    def pod(self) -> dict[str, str] | None:
+        """The pod of this process as workers tell of it; None where it runs in none."""
+        if not self.pod_name or not self.pod_namespace:
+            return None
+        return {"name": self.pod_name, "namespace": self.pod_namespace, "uid": self.pod_uid}
 
     def trap(self) -> Trap | None:
         """What ``crash_point`` asks for; None outside of tests."""

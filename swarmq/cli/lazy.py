@@ -49,6 +49,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "workers": Entry("workers", "List the workers that are alive."),
         "worker": Entry("workers", "Run one worker in this process."),
         "beat": Entry("workers", "Run the clock that looks after swarms in this process."),
+        "exporter": Entry("exporter", "Serve the fleet's figures for Prometheus."),
     },
     "Upkeep": {
         "doctor": Entry("doctor", "Check this machine, Redis, the workers, beat and keys, and find what stands still."),

@@ -176,4 +176,5 @@ def __getattr__(name: str) -> Any:
 
     settings = load_settings()
     app = globals()["app"] = build_app(settings, require_url(settings))
+    app.set_default()  # Flower looks up results by the process's default application
     return app

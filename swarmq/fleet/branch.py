@@ -96,7 +96,8 @@ async def _deliver(
     if claim.status == "yielded":  # to the end of the queue, behind the other swarms' branches
         await stops.shielded(runtime.dispatch.branches(swarm_id, [branch_id]))
     if claim.status != "claimed":
-        return claim.status
+        before = claim.record.outcome  # of a branch that ended before its message came, Celery is told how
+        return claim.status if before is None else before.exit.value
     log.info("branch claimed", token=claim.token, kind=claim.record.spec.kind.value)
     work = BranchWork(runtime, claim)
     ended = await _work_under_lease(runtime, work, delivery_tag, stops)

@@ -23,12 +23,13 @@ from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.run import run
 from swarmq.fleet.runtime import Runtime, Runtimes
 from swarmq.fleet.settling import finish_stage
+from swarmq.fleet.shown import RESULT_CHARACTERS
 from swarmq.fleet.stages import start_stage
 from swarmq.models.swarm import SwarmState
 from swarmq.store import keys
 
 T = TypeVar("T")
-REQUEST = "swarmq.fleet.pool:AgentRequest"
+REQUEST = "swarmq.fleet.shown:ShownRequest"
 REVOKED = "revoked from Celery (Flower's terminate button, or app.control.revoke)"
 
 
@@ -72,7 +73,7 @@ def _register_ends(own: Any, perform: Any) -> None:
         perform(self, lambda runtime: accept(runtime, submission, canvas))
         raise Ignore
 
-    @own("swarmq.deliver")
+    @own("swarmq.deliver", resultrepr_maxsize=RESULT_CHARACTERS)
     def deliver(self: Any, swarm_id: str) -> dict[str, Any]:
         value: dict[str, Any] = perform(self, lambda runtime: value_of(runtime, swarm_id))
         return value

@@ -16,13 +16,17 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swarmq.crash_points import CrashPoint, arm, reached
 from swarmq.errors import UsageError
+from swarmq.kubernetes.worker_pods import host_of
 from swarmq.logs import configure_logs
 from swarmq.settings import Settings, load_settings
 from swarmq.workspace.blocking import configure as configure_blocking
+
+if TYPE_CHECKING:
+    from swarmq.fleet.liveness import Probes
 
 GC_THRESHOLDS = (20_000, 20, 50)
 SWITCH_SECONDS = 0.0005
@@ -58,13 +62,15 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     hide_environment()
     arm(settings.trap())
     from celery.concurrency import get_implementation
-    from celery.signals import before_task_publish, worker_ready, worker_shutting_down
+    from celery.signals import before_task_publish, heartbeat_sent, worker_ready, worker_shutting_down
     from celery.utils.nodenames import default_nodename, host_format
 
     from swarmq.fleet.app import QUEUES, require_url
     from swarmq.fleet.build import build_app
+    from swarmq.fleet.liveness import Probes
     from swarmq.fleet.pool import AgentPool
     from swarmq.fleet.revokes import hear_revokes
+    from swarmq.fleet.shown import hide_logins
     from swarmq.fleet.startup import warn_in_background, warn_of_variables
     from swarmq.fleet.transport import use_patient_transport
 
@@ -76,14 +82,16 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     url = require_url(settings)
     app = build_app(settings, url)
     hear_revokes(app)
+    hide_logins()
     warn_of_variables()
     warn_in_background(url)
-    started_at = time.time()
+    started_at, probes = time.time(), Probes.of(settings)
+    heartbeat_sent.connect(probes.heard, weak=False)
 
     def ready(sender: Any, **_: Any) -> None:
         settle_memory()
         sys.setswitchinterval(SWITCH_SECONDS)
-        start_presence(app, settings, sender, list(queues), started_at)
+        start_presence(app, settings, sender, list(queues), started_at, probes)
 
     logging.getLogger("celery.backends.redis").addFilter(_is_news)
 
@@ -97,7 +105,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     width = concurrency or max(getattr(settings, f"{queue}_concurrency") for queue in queues)
     # Not worker_main: Celery's command line imports Flower and a shell first, 0.3 s of every start.
     worker = app.Worker(
-        hostname=host_format(default_nodename(f"{'-'.join(queues)}-{os.getpid()}@%h")),
+        hostname=host_format(default_nodename(f"{'-'.join(queues)}-{os.getpid()}@{own_host(settings)}")),
         queues=[QUEUES[queue] for queue in queues],
         concurrency=width,
         pool_cls=get_implementation("custom" if pool == "agents" else pool),
@@ -112,6 +120,11 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
 
 def _publishing(**_: Any) -> None:
     reached(CrashPoint.MEMBER_PUBLISHED)
+
+
+def own_host(settings: Settings) -> str:
+    """What names of workers say of where they run: the pod, or the machine (Celery fills in %h)."""
+    return host_of(settings.pod_name, settings.pod_namespace) if settings.pod() else "%h"
 
 
 def end_within(seconds: float) -> None:
@@ -141,7 +154,9 @@ def _is_news(record: logging.LogRecord) -> bool:
     return "TaskRevokedError" not in record.getMessage()
 
 
-def start_presence(app: Any, settings: Settings, consumer: Any, queues: list[str], started_at: float) -> None:
+def start_presence(
+    app: Any, settings: Settings, consumer: Any, queues: list[str], started_at: float, probes: Probes
+) -> None:
     """Announce this worker from the pool's own loop, so that a hanging loop shows; else from a loop of its own."""
     from celery.worker import state
 
@@ -151,14 +166,17 @@ def start_presence(app: Any, settings: Settings, consumer: Any, queues: list[str
     background = getattr(consumer.pool, "background", None) or BackgroundLoop("presence")
     app.runtimes.close_with(background)
 
+    pod = settings.pod()
+
     def describe() -> dict[str, Any]:
-        return describe_worker(
+        about = describe_worker(
             consumer.hostname, queues, started_at, len(state.active_requests), background.longest_stall_seconds
         )
+        return about if pod is None else about | {"pod": pod}
 
     async def go() -> None:
         runtime = await app.runtimes.get(consumer.hostname)
-        await announce(runtime.store, settings, describe)
+        await announce(runtime.store, settings, describe, probes)
 
     if not background.loop.is_closed():  # told to stop at the moment of being ready
         asyncio.run_coroutine_threadsafe(go(), background.loop)
@@ -171,14 +189,18 @@ def run_beat() -> None:
     arm(settings.trap())
     from swarmq.fleet.app import require_url
     from swarmq.fleet.build import build_app
+    from swarmq.fleet.liveness import Probes, TouchingScheduler
     from swarmq.fleet.startup import warn_in_background, warn_of_variables
 
+    TouchingScheduler.probes = Probes.of(settings)
     url = require_url(settings)
     app = build_app(settings, url)
     warn_of_variables()
     warn_in_background(url)
     beat = app.Beat(
-        loglevel=settings.log_level, scheduler="celery.beat:Scheduler", max_interval=settings.reconcile_seconds
+        loglevel=settings.log_level,
+        scheduler="swarmq.fleet.liveness:TouchingScheduler",
+        max_interval=settings.reconcile_seconds,
     )
     beat.install_sync_handler = lambda _: _stop_on_signals()
     beat.run()

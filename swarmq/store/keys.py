@@ -76,6 +76,10 @@ FLEET_EVENTS = Key("swarmq:events", "stream", "fleet", "for good, at most about 
 TICK_DONE = Key("swarmq:tick-done:%s", "string", "fleet", "half an interval", "upkeep: that beat's tick has been done")
 WORKER = Key("swarmq:worker:%s", "string", "fleet", "three heartbeats", "workers: what a worker says of itself")
 WORKERS = Key("swarmq:workers", "set", "fleet", "gone workers leave when they are met", "workers: their names")
+DEMAND = Key(
+    "swarmq:demand:%s", "set", "fleet", "for good", "reconcile: what that queue's workers have to do or are doing"
+)
+TOTALS = Key("swarmq:totals", "hash", "fleet", "for good", "swarm_finish, swarm_delete: what ended swarms have used")
 TICK = Key("swarmq:tick", "string", "fleet", "for good", "reconcile: when it last looked at all swarms")
 COLLAPSE_LOCK = Key("swarmq:collapse-lock", "string", "fleet", "a lease", "lock_*: who looks at all swarms now")
 BASELINE = Key("swarmq:baseline:%s", "string", "fleet", "30 days", "finish_swarm: by task, what one agent needed")

@@ -17,6 +17,7 @@ from swarmq.store.jobs import Jobs
 from swarmq.store.limiter import FleetLimiter
 from swarmq.store.pod_budget import PodBudget
 from swarmq.store.races import Races
+from swarmq.store.scaling import Scaling
 from swarmq.store.shared import Shared
 from swarmq.store.stages import Stages
 from swarmq.store.swarms import Swarms
@@ -50,6 +51,7 @@ class Store:
         self.limiter = FleetLimiter(gate)
         self.pods = PodBudget(gate)
         self.health = Health(gate)
+        self.scaling = Scaling(gate)
 
     async def now(self) -> float:
         """Unix seconds by the clock of Redis, which all leases go by."""

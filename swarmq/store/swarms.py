@@ -165,7 +165,7 @@ class Swarms:
         """
         data = {"state": result.state, "branch": result.branch, "commit": result.commit, "error": result.error}
         finished = encode(_event(swarm_id, EventType.SWARM_FINISHED, **data))
-        names = (keys.SWARM(swarm_id), keys.ACTIVE(), keys.FLEET_EVENTS())
+        names = (keys.SWARM(swarm_id), keys.ACTIVE(), keys.FLEET_EVENTS(), keys.TOTALS())
         arguments = (result.state, dump(result), result.branch or "", finished, *_sweep())
         return bool(await self._gate.script("swarm_finish", names, arguments))
 
@@ -179,7 +179,7 @@ class Swarms:
 
     async def delete(self, swarm_id: str) -> None:
         """Remove all that is recorded of a swarm. Its workers, where there are any, lose their leases."""
-        names = (keys.SWARM(swarm_id), keys.ACTIVE(), keys.ALL_SWARMS())
+        names = (keys.SWARM(swarm_id), keys.ACTIVE(), keys.ALL_SWARMS(), keys.TOTALS())
         await self._gate.script("swarm_delete", names, _sweep())
 
     async def active(self) -> Sequence[str]:

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 
@@ -34,6 +35,19 @@ class Trouble:
     silent_watches: bool = False
     watch_delay_seconds: float = 0.0
     watches_end_at_once: bool = False
+
+
+def merge_patch(target: Any, change: Any) -> Any:
+    """RFC 7386: objects are merged at every depth, null removes, all else replaces."""
+    if not isinstance(change, dict):
+        return change
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in change.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged
 
 
 class Server:
@@ -173,10 +187,8 @@ class Server:
         if request.headers["Content-Type"] != "application/merge-patch+json":
             raise Status(415, "UnsupportedMediaType", "the double takes merge patches")
         thing, change = self.state.get(resource, name), await request.json()
-        fields = {}
-        for field_name, value in change.items():
-            below = thing.get(field_name)
-            fields[field_name] = below | value if isinstance(below, dict) else value
+        merged = merge_patch(thing, change)
+        fields = {field_name: merged.get(field_name) for field_name in change}
         for owner in fields.get("metadata", {}).get("ownerReferences") or ():
             if not {"apiVersion", "kind", "name", "uid"} <= set(owner):
                 raise Status(422, "Invalid", f"metadata.ownerReferences: Invalid value: {owner}")
