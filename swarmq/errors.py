@@ -11,10 +11,12 @@
     │   ├── StoreError             Redis does not answer, or refuses
     │   ├── WorkspaceError         git or the file system refuses
     │   │   └── DiskFullError      no space is left: may pass later, or on another machine
+    │   ├── ClusterError           Kubernetes does not answer, or does not let swarmq do what pods need
     │   └── SchemaError            a record written by a version that this one does not know
     ├── ModelError                 a model call failed
     │   ├── TransientModelError    may pass later: 429, 5xx, time-out, connection (retried)
     │   └── PermanentModelError    bad key, refused request, spent quota (never retried)
+    ├── PodError                   a pod that cannot be made: too large a payload, a refused spec
     ├── ToolError                  what a tool call answers to the model as an error
     ├── LeaseLost                  another holder owns the record; stop writing at once
     └── SwarmCancelled             what cancelling a swarm raises in the producer's canvas
@@ -61,6 +63,10 @@ class DiskFullError(WorkspaceError):
     """No space, or no quota, is left where the files are. Says nothing of the work: it may go on later or elsewhere."""
 
 
+class ClusterError(EnvironmentFault):
+    """Kubernetes is out of reach, has no client here, or refuses a verb; the message names what is missing."""
+
+
 class SchemaError(EnvironmentFault):
     """A stored record has a schema version that this version of swarmq does not know."""
 
@@ -83,6 +89,10 @@ class TransientModelError(ModelError):
 
 class PermanentModelError(ModelError):
     """Will fail the same way again: bad key, refused request, spent quota."""
+
+
+class PodError(SwarmqError):
+    """This pod cannot be made as it is, however often it is tried."""
 
 
 class ToolError(SwarmqError):

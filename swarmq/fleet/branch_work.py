@@ -21,7 +21,6 @@ from swarmq.fleet.planning import model_of
 from swarmq.fleet.result_cache import cached_outcome, keep_result
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import plan_of, repository_of
-from swarmq.fleet.worktree_setup import ready_worktree
 from swarmq.models.branch import BranchRecord, Exit, Observation, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.messages import Message
@@ -33,6 +32,7 @@ from swarmq.store.branches import Claim
 from swarmq.workspace.environment import child_environment
 from swarmq.workspace.shell import Shell, cookie_of, kill_all
 from swarmq.workspace.swarm_repository import CommitInfo, SwarmRepository, Worktree
+from swarmq.workspace.worktree_setup import ready_worktree
 
 log = structlog.get_logger()
 
@@ -147,7 +147,7 @@ class BranchWork:
         self._worktree = await repository.open_worktree(spec.id, self.claim.token, start)
         environment = child_environment(swarm.spec.options.env)
         self._shell = Shell(self._worktree.path, environment, self._cookie(self.claim.token))
-        await ready_worktree(repository, self._worktree, swarm.spec, self._shell, self.outputs_dir())
+        await ready_worktree(repository, self._worktree, swarm.spec.options, self._shell, self.outputs_dir())
 
     def _cookie(self, token: int) -> str:
         """One per holder: who was paused, and finds its lease lost, must not end the processes of the new holder."""

@@ -14,7 +14,17 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from swarmq.errors import DiskFullError, WorkspaceError
 from swarmq.models.swarm import MergeReport
-from swarmq.workspace import carrying, commits, copying, history, integration, publishing, result_commits, worktrees
+from swarmq.workspace import (
+    carrying,
+    commits,
+    copying,
+    history,
+    integration,
+    packs,
+    publishing,
+    result_commits,
+    worktrees,
+)
 from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.commits import CommitInfo
 from swarmq.workspace.git import IDENTITY
@@ -111,6 +121,26 @@ class SwarmRepository:
     ) -> str | None:
         """An earlier swarm's checkpoint as one of this branch, on a base with the same tree; None where it is gone."""
         return await self._run_in_clone(carrying.carry_checkpoint, earlier_id, branch_id, token, checkpoint, base)
+
+    async def snapshot(self, base: str, checkpoint: str | None, limit_bytes: int) -> bytes:
+        """A pack with that commit's files, without its history, and with a checkpoint on it; cut if over the limit."""
+        return await self._run_in_clone(packs.snapshot, base, checkpoint, limit_bytes)
+
+    async def difference(self, wanted: str, known: Sequence[str], limit_bytes: int) -> bytes:
+        """A thin pack with what leads from the known commits to the wanted one; cut if over the limit."""
+        return await self._run_in_clone(packs.difference, wanted, known, limit_bytes)
+
+    async def accept_checkpoint(
+        self, branch_id: str, token: int, pack: bytes, commit: str, base: str, previous: str | None
+    ) -> None:
+        """A checkpoint that was made elsewhere, verified. WorkspaceError, also where a newer token has taken over."""
+        await self._run_in_clone(packs.accept_checkpoint, branch_id, token, pack, commit, base, previous)
+
+    async def accept_commit(
+        self, branch_id: str, token: int, pack: bytes, commit: str, base: str, trailers: Mapping[str, str]
+    ) -> CommitInfo | None:
+        """A finished commit that was made elsewhere, verified; None where no file differs. WorkspaceError."""
+        return await self._run_in_clone(packs.accept_commit, branch_id, token, pack, commit, base, trailers)
 
     async def remove_worktree(self, worktree: Worktree) -> None:
         """Remove a worktree; what was saved or committed stays."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from swarmq.errors import WorkspaceError
-from swarmq.models.swarm import SwarmSpec
+from swarmq.models.options import SwarmOptions
 from swarmq.workspace.shell import Shell
 from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
 
@@ -14,10 +14,9 @@ TAIL_CHARACTERS = 2_000
 
 
 async def ready_worktree(
-    repository: SwarmRepository, worktree: Worktree, spec: SwarmSpec, shell: Shell, outputs: Path
+    repository: SwarmRepository, worktree: Worktree, options: SwarmOptions, shell: Shell, outputs: Path
 ) -> None:
     """Raises WorkspaceError with the end of the output where ``setup`` fails: the branch then fails, not the agent."""
-    options = spec.options
     if options.copy_globs:
         await repository.copy_ignored(worktree, options.copy_globs)
     if options.setup is None:

@@ -1,0 +1,83 @@
+"""The process around one run: the payload's file, keys of named Secrets, signals, and where to work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from swarmq.errors import EnvironmentFault, UsageError
+from swarmq.models.branch import Outcome
+from swarmq.pod.payload import Payload, decode
+
+SECRETS = "secrets"
+"""Beside the payload: a directory for each named Secret, with a file for each of its keys."""
+
+
+def read_payload(path: Path) -> Payload:
+    """Read the payload and the model's key, and remove the files that they came from.
+
+    UsageError for what is no payload; EnvironmentFault where the file cannot be removed: the agent's shell could read
+    it.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--payload-file {path}: {error.strerror}") from None
+    _remove(path)
+    return with_key(decode(raw), path.parent / SECRETS)
+
+
+def with_key(payload: Payload, secrets: Path) -> Payload:
+    """The payload with the model's key: its own, else that of a named Secret, else of this process's environment."""
+    variable = payload.model.endpoint.api_key_env
+    if variable is None or payload.model.api_key is not None:
+        return payload
+    key = os.environ.get(variable, "")
+    for file in sorted(secrets.glob(f"*/{variable}")):
+        key = file.read_text()
+        _remove(file)
+    if not key.strip():
+        raise EnvironmentFault(
+            f"no key for the model: {variable} is neither in the payload nor in a named Secret nor in the environment"
+        )
+    model = payload.model.model_copy(update={"api_key": key.strip()})
+    return payload.model_copy(update={"model": model})
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path} cannot be removed ({error.strerror}), so that the agent's commands could read it: copy it to a "
+            "directory that may be written to"
+        ) from None
+
+
+async def work_on(payload: Payload, directory: Path | None) -> Outcome:
+    """Run it here, its log on standard output. SIGTERM ends the agent and its processes without a result."""
+    from swarmq.logs import configure_logs
+    from swarmq.pod.agent import run_payload, settings_for
+
+    place = Path(tempfile.mkdtemp(prefix="swarmq-agent-", dir=Path.cwd())) if directory is None else directory
+    place = place.absolute()
+    configure_logs(settings_for(payload, place))
+    running = asyncio.create_task(run_payload(payload, place, _write))
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, running.cancel)  # the first process of a container ends by nothing else
+    try:
+        return await running
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        if directory is None:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _write(lines: str) -> None:
+    sys.stdout.write(lines)
+    sys.stdout.flush()
