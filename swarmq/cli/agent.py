@@ -40,4 +40,6 @@ def _run(payload: Payload, directory: Path | None) -> int:
     from swarmq.pod.process import work_on
 
     outcome = wait_for(work_on(payload, directory))
+    if outcome is None:
+        return ExitCode.INTERRUPTED
     return ExitCode.OK if outcome.success else ExitCode.FAILED

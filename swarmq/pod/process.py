@@ -59,8 +59,8 @@ def _remove(path: Path) -> None:
         ) from None
 
 
-async def work_on(payload: Payload, directory: Path | None) -> Outcome:
-    """Run it here, its log on standard output. SIGTERM ends the agent and its processes without a result."""
+async def work_on(payload: Payload, directory: Path | None) -> Outcome | None:
+    """Run it here, its log on standard output. None where SIGTERM has ended it and its processes: no result then."""
     from swarmq.logs import configure_logs
     from swarmq.pod.agent import run_payload, settings_for
 
@@ -71,8 +71,11 @@ async def work_on(payload: Payload, directory: Path | None) -> Outcome:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, running.cancel)  # the first process of a container ends by nothing else
     try:
-        return await running
+        await asyncio.wait({running})
+        return None if running.cancelled() else running.result()
     finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
         loop.remove_signal_handler(signal.SIGTERM)
         if directory is None:
             shutil.rmtree(place, ignore_errors=True)

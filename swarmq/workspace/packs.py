@@ -97,11 +97,17 @@ def _take_in(git: GitAt, pack: bytes) -> None:
         git.run("index-pack", "--stdin", "--fix-thin", "--strict", stdin=pack)
 
 
+def take_over(clone: PrivateClone, branch_id: str, token: int) -> None:
+    """From now on nobody with an older token moves the branch's refs. WorkspaceError where a newer one was here."""
+    with fence(clone, branch_id, token):
+        pass
+
+
 def accept_checkpoint(
     clone: PrivateClone, branch_id: str, token: int, pack: bytes, commit: str, base: str, previous: str | None
 ) -> None:
     """Take over a checkpoint that was made elsewhere; on the branch's checkpoint ref afterwards. WorkspaceError."""
-    _take_over(clone, pack, commit, base)
+    _verify(clone, pack, commit, base)
     if clone.commit(commit).checkpoint_base != base:
         raise WorkspaceError(f"{commit} is no checkpoint of branch {branch_id}")
     with fence(clone, branch_id, token) as check:
@@ -115,7 +121,7 @@ def accept_commit(
 
     WorkspaceError, as for one without these trailers: it is another branch's.
     """
-    _take_over(clone, pack, commit, base)
+    _verify(clone, pack, commit, base)
     lines = clone.commit(commit).message.decode("utf-8", "replace").splitlines()
     if any(f"{name}: {value}" not in lines for name, value in trailers.items()):
         raise WorkspaceError(f"{commit} is no commit of branch {branch_id}")
@@ -127,7 +133,7 @@ def accept_commit(
     return info
 
 
-def _take_over(clone: PrivateClone, pack: bytes, commit: str, base: str) -> None:
+def _verify(clone: PrivateClone, pack: bytes, commit: str, base: str) -> None:
     if len(pack) > MAX_PACK_BYTES:
         raise WorkspaceError(f"a pack of {len(pack):,} bytes is refused, {MAX_PACK_BYTES:,} is the limit")
     try:

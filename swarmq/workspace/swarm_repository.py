@@ -130,6 +130,10 @@ class SwarmRepository:
         """A thin pack with what leads from the known commits to the wanted one; cut if over the limit."""
         return await self._run_in_clone(packs.difference, wanted, known, limit_bytes)
 
+    async def take_over(self, branch_id: str, token: int) -> None:
+        """Fence off older holders of a branch that has no worktree here. WorkspaceError where a newer one was."""
+        await self._run_in_clone(packs.take_over, branch_id, token)
+
     async def accept_checkpoint(
         self, branch_id: str, token: int, pack: bytes, commit: str, base: str, previous: str | None
     ) -> None:

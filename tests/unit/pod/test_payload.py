@@ -71,7 +71,9 @@ def test_secrets_are_in_no_representation() -> None:
     assert "0" * 32 not in shown
 
 
-@pytest.mark.parametrize("raw", [b"", b"{}", b"swarmq payload x\n", b"swarmq payload 1\n9\nabc", encode(payload())[:-1]])
+@pytest.mark.parametrize(
+    "raw", [b"", b"{}", b"swarmq payload x\n", b"swarmq payload 1\n9\nabc", encode(payload())[:-1]]
+)
 def test_what_is_no_payload_is_refused(raw: bytes) -> None:
     with pytest.raises(UsageError):
         decode(raw)
