@@ -47,6 +47,40 @@ MaxRetries = Annotated[int | None, _flag("Retries of one model call for what may
 MaxDeliveries = Annotated[int | None, _flag("Lease expiries after which a branch is given up. [5]")]
 MaxOutputTokens = Annotated[int | None, _flag("Most tokens of one model answer. [8192]")]
 Temperature = Annotated[float | None, _flag("Sent only where set: some models refuse it.")]
+Schedule = Annotated[
+    str | None,
+    _flag(
+        "Start a stage when the one before is merged, or each subtask when its dependencies are. [stages]",
+        metavar="stages|ready",
+    ),
+]
+Verify = Annotated[
+    list[str] | None,
+    _flag("Commands that must pass before work counts, and after each merge.", metavar="COMMAND"),
+]
+VerifyTimeout = Annotated[float | None, _flag("Most time of one verify command. [600]", metavar="SECONDS")]
+VerifyRounds = Annotated[int | None, _flag("How often an agent may be sent back to pass verify. [3]")]
+ResolveConflicts = Annotated[
+    bool | None,
+    _flag(
+        "Have an agent resolve a merge conflict before giving up. [yes]", "--resolve-conflicts/--no-resolve-conflicts"
+    ),
+]
+Candidates = Annotated[int | None, _flag("Branches that race for each subtask that edits files. [1]")]
+CandidateModels = Annotated[
+    list[str] | None, _flag("Models of the candidates, in turn.", "--candidate-model", metavar="PROVIDER:NAME")
+]
+RaceDeadline = Annotated[
+    float | None,
+    _flag("When a race without verify is decided by score; default: when all end.", metavar="SECONDS"),
+]
+Probe = Annotated[str | None, _flag("Command that tells whether a branch is on a good way.", metavar="COMMAND")]
+ProbeTimeout = Annotated[float | None, _flag("Most time of one probe. [60]", metavar="SECONDS")]
+Collapse = Annotated[
+    str | None,
+    _flag("Which branches compete: those of one subtask, all of a stage, or none. [race]", metavar="race|stage|off"),
+]
+CollapsePolicy = Annotated[list[str] | None, _flag("Thresholds of the collapse controller.", metavar="NAME=VALUE")]
 OnFailure = Annotated[str | None, _flag("What a failed subtask does to the rest. [continue]", metavar="continue|stop")]
 Synthesize = Annotated[
     bool | None, _flag("Ask the model for one final answer over all results. [no]", "--synthesize/--no-synthesize")
@@ -70,22 +104,25 @@ KeepFailedHours = Annotated[float | None, _flag("How long worktrees of failed br
 KeepDays = Annotated[float | None, _flag("How long records stay after the end of the swarm. [7]", metavar="DAYS")]
 IdempotencyKey = Annotated[str | None, _flag("Same key, same swarm.", metavar="KEY")]
 
-RENAMED = {"copy_globs": "--copy"}
+RENAMED = {"copy_globs": "--copy", "candidate_models": "--candidate-model"}
 """Fields whose flag is not the field's name."""
 
 
 def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The options among a command's parameters that were given, as SwarmOptions takes them. OptionError for --env."""
+    """The options among a command's parameters that were given, as SwarmOptions takes them.
+
+    OptionError for a pair that is none.
+    """
     from swarmq.errors import OptionError
     from swarmq.models.options import SwarmOptions
 
     values = {name: parameters.get(name) for name in SwarmOptions.model_fields}
     values = {name: value for name, value in values.items() if value not in (None, [], ())}
-    if "env" in values:
-        wrong = [pair for pair in values["env"] or () if not pair.partition("=")[0] or "=" not in pair]
+    for name in {"env", "collapse_policy"} & set(values):
+        wrong = [pair for pair in values[name] or () if not pair.partition("=")[0] or "=" not in pair]
         if wrong:
-            raise OptionError(f"--env: NAME=VALUE is expected (got {wrong[0]!r})")
-        values["env"] = dict(pair.split("=", 1) for pair in values["env"] or ())
+            raise OptionError(f"--{name.replace('_', '-')}: NAME=VALUE is expected (got {wrong[0]!r})")
+        values[name] = dict(pair.split("=", 1) for pair in values[name] or ())
     return values
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from swarmq.models.base import SCHEMA_VERSION, Record
 from swarmq.models.messages import Usage
 from swarmq.models.plan import Kind
+from swarmq.models.verify import VerifyReport
 
 
 class BranchState(StrEnum):
@@ -33,7 +34,10 @@ class Exit(StrEnum):
 
 
 class BranchSpec(Record):
-    """The part of a branch that never changes. ``id`` is the subtask's, with ``.N`` from the second try on."""
+    """The part of a branch that never changes.
+
+    ``id`` is the subtask's; the other candidates of a race have ``.2``, ``.3`` … behind it, a resolver has ``.r1``.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     swarm_id: str
@@ -43,6 +47,11 @@ class BranchSpec(Record):
     kind: Kind
     base_commit: str | None = Field(None, description="What the worktree starts from; None without a repository.")
     celery_task_id: str
+    candidate: int = Field(0, description="The number in its race, from 1; 0: it does not race.")
+    approach: str = Field("", description="What this candidate is told to try.")
+    model: str | None = Field(None, description="The candidate's own model.")
+    resolves: str | None = Field(None, description="The branch whose merge conflict this one resolves.")
+    theirs: str | None = Field(None, description="The commit that conflicts with base_commit.")
 
 
 class Outcome(Record):
@@ -66,6 +75,7 @@ class Outcome(Record):
     limit: str | None = Field(None, description="The option whose limit ended the branch.")
     continued_from: str | None = Field(None, description="swarm/branch whose conversation it went on with.")
     model_status: int = Field(0, description="HTTP status of the model call that ended the branch; 0 for none.")
+    verify: VerifyReport | None = Field(None, description="The last verifying of its files.")
 
     @property
     def success(self) -> bool:
@@ -79,6 +89,12 @@ class Observation(Record):
     steps: int = 0
     tokens: int = 0
     doing: str = ""
+    files: tuple[str, ...] = Field((), description="Files that differ from the base, at most 200.")
+    changed_lines: int = 0
+    changed_at: float = Field(0.0, description="When its files last changed, in Unix seconds; 0: never.")
+    checks: bool | None = Field(None, description="Whether the changed files pass their static checks; None: unknown.")
+    problems: tuple[str, ...] = Field((), description="What the checks found, at most 5, each at most 200 characters.")
+    verified: bool | None = Field(None, description="The last outcome of verify; None: it has not run.")
 
 
 class BranchRecord(Record):

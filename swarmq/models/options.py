@@ -9,6 +9,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from swarmq.errors import OptionError
 from swarmq.models.base import Record
+from swarmq.models.collapse import CollapsePolicy
+from swarmq.models.verify import Commands
 
 
 class Strategy(StrEnum):
@@ -53,6 +55,26 @@ class SwarmOptions(Record):
     max_deliveries: int = Field(5, ge=1, le=100, description="Lease expiries after which a branch is given up.")
     max_output_tokens: int = Field(8192, ge=1, le=1_000_000, description="Most tokens of one model answer.")
     temperature: float | None = Field(None, ge=0, le=2, description="Sent only where set: some models refuse it.")
+    schedule: Literal["stages", "ready"] = Field(
+        "stages", description="Start a stage when the one before is merged, or each subtask when its dependencies are."
+    )
+    verify: Commands = Field((), description="Commands that must pass before work counts, and after each merge.")
+    verify_timeout_seconds: float = Field(600, gt=0, le=86_400, description="Most time of one verify command.")
+    verify_rounds: int = Field(3, ge=1, le=100, description="How often an agent may be sent back to pass verify.")
+    resolve_conflicts: bool = Field(True, description="Have an agent resolve a merge conflict before giving up.")
+    candidates: int = Field(1, ge=1, le=8, description="Branches that race for each subtask that edits files.")
+    candidate_models: tuple[str, ...] = Field((), max_length=8, description="Models of the candidates, in turn.")
+    race_deadline_seconds: float | None = Field(
+        None, gt=0, le=604_800, description="When a race without verify is decided by score; default: when all end."
+    )
+    probe: str | None = Field(None, min_length=1, description="Command that tells whether a branch is on a good way.")
+    probe_timeout_seconds: float = Field(60, gt=0, le=3600, description="Most time of one probe.")
+    collapse: Literal["race", "stage", "off"] = Field(
+        "race", description="Which branches compete: those of one subtask, all of a stage, or none."
+    )
+    collapse_policy: CollapsePolicy = Field(
+        default_factory=CollapsePolicy, description="Thresholds of the collapse controller."
+    )
     on_failure: Literal["continue", "stop"] = Field("continue", description="What a failed subtask does to the rest.")
     synthesize: bool = Field(False, description="Ask the model for one final answer over all results.")
     auto_merge: bool = Field(True, description="Merge finished branches; false leaves the work branches alone.")

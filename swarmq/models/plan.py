@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from swarmq.errors import PlanError
 from swarmq.models.base import Record
 from swarmq.models.options import describe
+from swarmq.models.verify import Commands
 
 
 class Kind(StrEnum):
@@ -39,6 +40,21 @@ class Subtask(Record):
     dependencies: tuple[str, ...] = ()
     priority: int = Field(0, ge=-100, le=100, description="Higher starts first within its stage.")
     kind: Kind = Kind.EDIT
+    files: tuple[str, ...] = Field((), description="Files (globs) that it is to change, as far as the plan knows.")
+    verify: Commands = Field((), description="Commands that must pass; default: the swarm's.")
+    candidates: int | None = Field(None, ge=1, le=8, description="Branches that race for it; default: the swarm's.")
+    approaches: tuple[str, ...] = Field((), max_length=8, description="What each candidate is told to try, in order.")
+    models: tuple[str, ...] = Field((), max_length=8, description="Models of the candidates, in turn.")
+    race_deadline_seconds: float | None = Field(None, gt=0, le=604_800, description="Default: the swarm's.")
+
+    @model_validator(mode="after")
+    def _isolated(self) -> Subtask:
+        if self.kind is Kind.READ and self.candidates is not None and self.candidates > 1:
+            raise ValueError(
+                f"subtask {self.name!r}: candidates: branches of kind read share one checkout and leave no work to "
+                "compare: let one read, or make it kind edit"
+            )
+        return self
 
     @property
     def id(self) -> str:

@@ -8,9 +8,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from swarmq.models.base import SCHEMA_VERSION, Record
+from swarmq.models.branch import Exit
 from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Kind, Plan
+from swarmq.models.verify import VerifyReport
 
 
 class SwarmState(StrEnum):
@@ -63,15 +65,35 @@ class SwarmSpec(Record):
 
 
 class MergeReport(Record):
-    """What merging a branch did. ``diffs`` holds, for a conflict, both sides' diffs per file."""
+    """What merging a branch did. ``diffs`` holds, for a conflict, both sides' diffs per file.
 
-    status: Literal["merged", "empty", "conflict", "unmerged"]
+    ``rejected``: the merged tree did not pass verify, and the integration branch stayed what it was.
+    """
+
+    status: Literal["merged", "empty", "conflict", "rejected", "unmerged"]
     commit: str | None = None
     files: tuple[str, ...] = ()
     insertions: int = 0
     deletions: int = 0
     conflicts: tuple[str, ...] = ()
     diffs: dict[str, tuple[str, str]] = Field(default_factory=dict, description="file -> (integrated, branch).")
+    verify: VerifyReport | None = Field(None, description="What verifying the merged tree came to.")
+
+
+class CandidateResult(Record):
+    """One branch of a raced subtask, for the record: the promoted one's work is the subtask's."""
+
+    branch_id: str
+    promoted: bool
+    exit: Exit
+    model: str | None = None
+    approach: str = ""
+    score: float | None = Field(None, ge=0, le=1, description="By the collapse controller; None: never scored.")
+    verified: bool | None = None
+    steps: int = 0
+    usage: Usage = Usage()
+    duration_seconds: float = 0.0
+    error: str | None = None
 
 
 class SubtaskResult(Record):
@@ -97,6 +119,9 @@ class SubtaskResult(Record):
     cached: bool = False
     continued_from: str | None = None
     limit: str | None = None
+    verify: VerifyReport | None = Field(None, description="The last verifying in the branch's worktree.")
+    candidates: tuple[CandidateResult, ...] = Field((), description="All branches of a race.")
+    resolved_by: str | None = Field(None, description="The branch that resolved the merge conflict.")
 
     @property
     def success(self) -> bool:

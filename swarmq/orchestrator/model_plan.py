@@ -9,9 +9,12 @@ import orjson
 
 from swarmq.errors import PlanError
 from swarmq.models.messages import Completion, FinishReason
-from swarmq.models.plan import Kind, Plan, Subtask, slug
+from swarmq.models.plan import Kind, Plan, slug
 from swarmq.orchestrator.json_text import json_values
 from swarmq.orchestrator.planning_prompts import SUBMIT_PLAN
+
+PLANNED = ("name", "instruction", "specialty", "dependencies", "priority", "kind")
+"""What of a subtask a model may write. What runs commands, or multiplies the cost, is the producer's to say."""
 
 
 def plan_of_answer(completion: Completion, max_subtasks: int, *, has_files: bool) -> Plan:
@@ -60,7 +63,7 @@ def _looks_like_a_plan(value: Any) -> bool:
 
 def _subtask(given: dict[str, Any], *, has_files: bool) -> dict[str, Any]:
     """Known keys that have a value; the rest is left to the defaults or to the plan's own checks."""
-    known = {key: given[key] for key in Subtask.model_fields if given.get(key) is not None}
+    known = {key: given[key] for key in PLANNED if given.get(key) is not None}
     if isinstance(known.get("name"), str):
         known["name"] = known["name"].strip()
     if isinstance(known.get("priority"), int | float):

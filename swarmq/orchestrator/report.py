@@ -74,6 +74,8 @@ def _merged(merge: MergeReport) -> str:
         case "merged":
             lines = f"+{merge.insertions} -{merge.deletions}"
             return f"Merged: {_count(len(merge.files))} ({lines}): {_names(merge.files)}"
+        case "rejected":
+            return "Not merged: the merged tree did not pass verify"
         case "empty":
             return "Merged: nothing was left to merge, the changes were there already."
         case "unmerged":

@@ -15,7 +15,7 @@ from swarmq.models.messages import FinishReason, Role, ToolCall
 from swarmq.models.options import Strategy
 from swarmq.models.plan import Kind, Plan, Subtask
 from swarmq.orchestrator.decompose import Decomposition, decompose, single_subtask
-from swarmq.orchestrator.model_plan import plan_of_answer, read_plan
+from swarmq.orchestrator.model_plan import PLANNED, plan_of_answer, read_plan
 from swarmq.orchestrator.planning_prompts import submit_plan, system_text, task_text
 
 GOOD = {
@@ -210,7 +210,7 @@ def test_a_users_plan_is_read_strictly() -> None:
 def test_the_tool_describes_what_is_accepted() -> None:
     schema: Any = submit_plan(has_files=True).parameters
     item = schema["properties"]["subtasks"]["items"]
-    assert set(item["properties"]) == set(Subtask.model_fields)
+    assert set(item["properties"]) == set(PLANNED) < set(Subtask.model_fields)
     assert item["properties"]["kind"]["enum"] == [kind.value for kind in Kind]
     assert read({"subtasks": [dict.fromkeys(("name", "instruction"), "x")]}).subtasks[0].kind is Kind.EDIT
 
