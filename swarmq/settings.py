@@ -142,6 +142,16 @@ class Settings(BaseSettings):
     blocking_threads: int = Field(8, ge=1, le=256, description="Threads for git, file scans and large outputs.")
     shutdown_seconds: float = Field(20, gt=0, description="Most time a stopping worker gives its branches.")
 
+    kubernetes_namespace: str | None = Field(
+        None, description="Where pods are made; unset: the worker's own, or that of the kubeconfig's context."
+    )
+    kubernetes_context: str | None = Field(None, description="Context of the kubeconfig; unset: the current one.")
+    pod_image: str | None = Field(None, description="Image of the pods that branches run in; it needs swarmq and git.")
+    pod_template: Path | None = Field(None, description="YAML of a pod that is merged over what swarmq makes.")
+    pod_secrets: tuple[str, ...] = Field((), description="Secrets whose keys an agent's pod gets as files; no others.")
+    pod_budget: int = Field(8, ge=1, le=10_000, description="Pods that run at once, of the whole fleet.")
+    pod_start_seconds: float = Field(600, gt=0, description="Most time between a pod's making and its agent's start.")
+
     stack_idle_seconds: float = Field(900, gt=0, description="The embedded stack stops after this long without work.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"

@@ -1,0 +1,1 @@
+"""Pods: what swarmq reads of them and does with them."""
