@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -27,9 +27,11 @@ from swarmq.errors import LeaseLost, SwarmqError
 from swarmq.fleet.branch_work import BranchWork
 from swarmq.fleet.claims import LeaseEnd, keep_alive
 from swarmq.fleet.ending import move_on
+from swarmq.fleet.journal import StoreJournal
+from swarmq.fleet.pod_work import PodWork
 from swarmq.fleet.pool import Job, StopReason
 from swarmq.fleet.runtime import Runtime
-from swarmq.models.branch import Exit, Outcome
+from swarmq.models.branch import Exit, Observation, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.store.branches import Claim
 
@@ -95,7 +97,7 @@ async def _deliver(
     if claim.status != "claimed":
         return claim.status
     log.info("branch claimed", token=claim.token, kind=claim.record.spec.kind.value)
-    work = BranchWork(runtime, claim)
+    work = await stops.shielded(_work(runtime, claim, swarm_id))
     ended = await _work_under_lease(runtime, work, delivery_tag, stops)
     if ended is LeaseEnd.LOST:
         log.warning("lease lost, leaving the branch to its new holder")
@@ -111,9 +113,30 @@ async def _deliver(
     return await stops.shielded(_end_cancelled(runtime, claim, work))
 
 
-async def _work_under_lease(
-    runtime: Runtime, work: BranchWork, delivery_tag: str | None, stops: Stops
-) -> Outcome | LeaseEnd:
+class Work(Protocol):
+    """What a holder does with its branch: in a worktree of this worker, or in a pod."""
+
+    @property
+    def claim(self) -> Claim: ...
+    @property
+    def swarm_id(self) -> str: ...
+    @property
+    def branch_id(self) -> str: ...
+    @property
+    def journal(self) -> StoreJournal: ...
+    def observe(self) -> Observation: ...
+    def event(self, type_: EventType, **data: object) -> Event: ...
+    async def run(self) -> Outcome | None: ...
+    async def checkpoint(self) -> None: ...
+    async def cancelled(self, reason: str) -> Outcome: ...
+
+
+async def _work(runtime: Runtime, claim: Claim, swarm_id: str) -> Work:
+    in_pod = await runtime.store.swarms.placement(swarm_id) == "pod"
+    return PodWork(runtime, claim) if in_pod else BranchWork(runtime, claim)
+
+
+async def _work_under_lease(runtime: Runtime, work: Work, delivery_tag: str | None, stops: Stops) -> Outcome | LeaseEnd:
     """The outcome, or why there is none yet; whatever still ran has cleaned up."""
     if stops.requested:
         return LeaseEnd.CANCELLED
@@ -145,7 +168,7 @@ async def _stop(task: asyncio.Task[Any]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Callable[[], Awaitable[LeaseEnd | None]]:
+def _renewal(runtime: Runtime, work: Work, delivery_tag: str | None) -> Callable[[], Awaitable[LeaseEnd | None]]:
     async def renew() -> LeaseEnd | None:
         claim = work.claim
         renewal = await runtime.store.branches.renew(
@@ -172,14 +195,14 @@ async def _reason(runtime: Runtime, claim: Claim) -> str:
     return record.cancel_reason or "revoked from Celery"
 
 
-async def _park(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
+async def _park(runtime: Runtime, claim: Claim, work: Work) -> None:
     """Give the branch back without a message; where the swarm was resumed meanwhile, it needs one after all."""
     await runtime.store.events.emit(work.swarm_id, work.event(EventType.BRANCH_PARKED, step=work.journal.steps))
     if await _hand_over(runtime, claim, work):
         await runtime.dispatch.branches(work.swarm_id, [work.branch_id])
 
 
-async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> bool:
+async def _hand_over(runtime: Runtime, claim: Claim, work: Work) -> bool:
     """Give the branch back: the next holder goes on at the step that this one did not finish.
 
     Returns whether its message is wanted: not in a paused swarm.
@@ -195,7 +218,7 @@ async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> bool:
         return False
 
 
-async def _end_cancelled(runtime: Runtime, claim: Claim, work: BranchWork) -> str:
+async def _end_cancelled(runtime: Runtime, claim: Claim, work: Work) -> str:
     return await _end(runtime, claim, await work.cancelled(await _reason(runtime, claim)))
 
 

@@ -24,6 +24,11 @@ class StoreJournal:
         self.steps, self.tool_calls, self.usage, self.doing = 0, 0, Usage(), "starting"
 
     @property
+    def index(self) -> int:
+        """The position of the next entry."""
+        return self._index
+
+    @property
     def tokens(self) -> int:
         return self.usage.input_tokens + self.usage.output_tokens
 

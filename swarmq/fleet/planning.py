@@ -8,6 +8,7 @@ from swarmq.agent.context import text_tokens
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import EnvironmentFault, ModelError, StoreError, UsageError
 from swarmq.fleet.claims import held_job
+from swarmq.fleet.pod_access import require_pods
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.spending import LimitReached, paid_call, require_price
 from swarmq.fleet.stages import finish
@@ -71,7 +72,10 @@ async def _decompose(runtime: Runtime, record: SwarmRecord) -> Decomposition:
     """The producer's own plan, a single subtask, or the model's answer. The branches' model is checked in any case."""
     spec, branches_model = record.spec, model_of(runtime, record)
     planner = spec.options.planner_model or branches_model
-    runtime.models.check(branches_model)
+    if spec.options.placement == "pod":
+        await require_pods(runtime.pod_access, {branches_model, *spec.options.candidate_models})
+    else:
+        runtime.models.check(branches_model)
     require_price(runtime.models, spec.options, (branches_model, planner))
     if spec.plan is not None:
         return Decomposition(spec.plan, None, Usage())

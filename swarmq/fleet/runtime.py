@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from celery import Celery
 
 from swarmq.fleet.dispatch import Dispatcher
+from swarmq.fleet.pod_access import PodAccess
 from swarmq.providers.registry import Models
 from swarmq.settings import Settings
 from swarmq.store.connection import Gate
@@ -25,8 +26,13 @@ class Runtime:
     models: Models
     dispatch: Dispatcher
     worker: str
+    pod_access: PodAccess = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pod_access", PodAccess(self.settings))
 
     async def aclose(self) -> None:
+        await self.pod_access.aclose()
         await self.models.aclose()
         await self.store.limiter.aclose()
         await self.store.gate.aclose()
@@ -53,7 +59,7 @@ class Runtimes:
             )
             store = Store(gate)
             models = Models(settings, limiter=store.limiter)
-            runtime = Runtime(settings, store, models, Dispatcher(self._app), worker)
+            runtime = Runtime(settings, store, models, Dispatcher(self._app, store.swarms.placement), worker)
             self._open[loop] = runtime
         return runtime
 

@@ -141,6 +141,8 @@ async def finish_stage(runtime: Runtime, swarm_id: str, stage: int) -> None:
             succeeded = sum(result.success for result in ended)
             reached(CrashPoint.STAGE_CLOSED)
             await store.stages.close(swarm_id, stage, succeeded, len(ended) - succeeded)
+            if record.spec.options.placement == "pod":
+                await runtime.dispatch.remove_pods(swarm_id, stage)
             log.info("stage closed", swarm=swarm_id, stage=stage, succeeded=succeeded, failed=len(ended) - succeeded)
     reached(CrashPoint.NEXT_SENT)
     await _go_on(runtime, swarm_id, stage)

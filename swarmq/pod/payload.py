@@ -48,6 +48,7 @@ class RepositoryAccess(Record):
     url: str | None = None
     user: str = "git"
     password: str | None = Field(None, repr=False, description="For the URL's host alone, and HTTP.")
+    password_env: str | None = Field(None, description="Its name in a named Secret, where it is not here.")
     shallow: bool = True
     pack: bytes = Field(b"", exclude=True, repr=False)
 

@@ -29,7 +29,8 @@ def read_payload(path: Path) -> Payload:
     except OSError as error:
         raise UsageError(f"--payload-file {path}: {error.strerror}") from None
     _remove(path)
-    return with_key(decode(raw), path.parent / SECRETS)
+    secrets = path.parent / SECRETS
+    return with_password(with_key(decode(raw), secrets), secrets)
 
 
 def with_key(payload: Payload, secrets: Path) -> Payload:
@@ -37,16 +38,30 @@ def with_key(payload: Payload, secrets: Path) -> Payload:
     variable = payload.model.endpoint.api_key_env
     if variable is None or payload.model.api_key is not None:
         return payload
-    key = os.environ.get(variable, "")
-    for file in sorted(secrets.glob(f"*/{variable}")):
-        key = file.read_text()
-        _remove(file)
-    if not key.strip():
+    key = _secret(variable, secrets)
+    if key is None:
         raise EnvironmentFault(
             f"no key for the model: {variable} is neither in the payload nor in a named Secret nor in the environment"
         )
-    model = payload.model.model_copy(update={"api_key": key.strip()})
-    return payload.model_copy(update={"model": model})
+    return payload.model_copy(update={"model": payload.model.model_copy(update={"api_key": key})})
+
+
+def with_password(payload: Payload, secrets: Path) -> Payload:
+    """The payload with the password for the repository's URL, found likewise; a repository may need none."""
+    repository = payload.repository
+    if repository is None or repository.password is not None or repository.password_env is None:
+        return payload
+    found = {"password": _secret(repository.password_env, secrets)}
+    return payload.model_copy(update={"repository": repository.model_copy(update=found)})
+
+
+def _secret(variable: str, secrets: Path) -> str | None:
+    """The files are removed; other keys of named Secrets are for the agent's commands, and stay."""
+    value = os.environ.get(variable, "")
+    for file in sorted(secrets.glob(f"*/{variable}")):
+        value = file.read_text()
+        _remove(file)
+    return value.strip() or None
 
 
 def _remove(path: Path) -> None:
