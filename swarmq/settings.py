@@ -156,6 +156,7 @@ class Settings(BaseSettings):
     kubernetes_namespace: str | None = Field(
         None, description="Where pods are made; unset: the worker's own, or that of the kubeconfig's context."
     )
+    kubeconfig: Path | None = Field(None, description="How to reach the cluster; unset: as kubectl does, or as a pod.")
     kubernetes_context: str | None = Field(None, description="Context of the kubeconfig; unset: the current one.")
     pod_image: str | None = Field(None, description="Image of the pods that branches run in; it needs swarmq and git.")
     pod_template: Path | None = Field(None, description="YAML of a pod that is merged over what swarmq makes.")

@@ -25,6 +25,7 @@ from swarmq.kubernetes.answers import (
     wait_seconds,
 )
 from swarmq.kubernetes.connecting import configure, connect
+from swarmq.kubernetes.patience import PATIENT, Patience
 from swarmq.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ Object = dict[str, Any]
 
 CALL_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
-RETRY_SECONDS = 300.0
-"""How long a call is repeated while the server is away or says that it has too much to do."""
 MERGE_PATCH = "application/merge-patch+json"
 _METHODS = {"create": "POST", "patch": "PATCH", "delete": "DELETE", "deletecollection": "DELETE"}
 
@@ -45,23 +44,18 @@ class Cluster:
     """One namespace, as this process may see it. Belongs to one event loop; ``aclose`` hangs up."""
 
     def __init__(
-        self,
-        client: ApiClient,
-        namespace: str,
-        *,
-        retry_seconds: float = RETRY_SECONDS,
-        settings: Settings | None = None,
+        self, client: ApiClient, namespace: str, settings: Settings | None = None, patience: Patience = PATIENT
     ) -> None:
         self.namespace = namespace
         self.calls: Counter[str] = Counter()
         """What was sent, by verb and resource, repetitions included."""
-        self._client, self._settings, self._retry_seconds = client, settings, retry_seconds
+        self._client, self._settings, self.patience = client, settings, patience
 
     @classmethod
-    async def open(cls, settings: Settings, *, retry_seconds: float = RETRY_SECONDS) -> Cluster:
+    async def open(cls, settings: Settings, patience: Patience = PATIENT) -> Cluster:
         """ClusterError where there is no client or no cluster is configured; whether it answers shows later."""
         client, namespace = await connect(settings)
-        return cls(client, namespace, retry_seconds=retry_seconds, settings=settings)
+        return cls(client, namespace, settings, patience)
 
     async def aclose(self) -> None:
         await self._client.close()  # type: ignore[no-untyped-call]
@@ -112,7 +106,7 @@ class Cluster:
         and for a server that stays away. A repeated call may find that its first copy was executed.
         """
         now = asyncio.get_running_loop().time
-        deadline, attempt = now() + self._retry_seconds, 0
+        deadline, attempt = now() + self.patience.retry_seconds, 0
         while True:
             try:
                 return await self._once(call, query or {}, body)
@@ -127,9 +121,8 @@ class Cluster:
                 failure, told_seconds = describe(error), 0.0
             wait = wait_seconds(attempt, told_seconds)
             if now() + wait > deadline:
-                raise ClusterError(
-                    f"the API of Kubernetes does not {call} after trying for {self._retry_seconds:g} s ({failure})"
-                )
+                tried = f"{self.patience.retry_seconds:g} s"
+                raise ClusterError(f"the API of Kubernetes does not {call} after trying for {tried} ({failure})")
             await asyncio.sleep(wait)
             attempt += 1
 

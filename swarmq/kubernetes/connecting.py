@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,26 +46,28 @@ async def configure(configuration: Any, settings: Settings) -> str:
     """Fill in server and credentials, anew where they were there; returns the namespace that goes with them."""
     from kubernetes.aio import config
 
-    try:
-        loader = await config.load_kube_config(  # type: ignore[no-untyped-call]
-            context=settings.kubernetes_context, client_configuration=configuration, persist_config=False
-        )
-    except config.ConfigException as error:
-        if settings.kubernetes_context is not None:
-            raise ClusterError(f"kubernetes_context {settings.kubernetes_context}: {error}") from None
-        no_kubeconfig = str(error)
-    else:
+    files = str(settings.kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION)
+    if settings.kubeconfig or settings.kubernetes_context or await run_blocking(_any_file, files) is not None:
+        try:
+            loader = await config.load_kube_config(  # type: ignore[no-untyped-call]
+                files, settings.kubernetes_context, configuration, persist_config=False
+            )
+        except config.ConfigException as error:
+            raise ClusterError(f"the kubeconfig {files} does not lead to a cluster: {error}") from None
         return str(loader.current_context["context"].get("namespace") or "default")
     try:
-        config.load_incluster_config(  # type: ignore[no-untyped-call]
-            client_configuration=configuration
-        )
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException as error:
         raise ClusterError(
-            f"there is no cluster to make pods in: no kubeconfig ({no_kubeconfig}), and this process does not run in a "
-            f"pod with a service account ({error})"
+            f"there is no cluster to make pods in: there is no kubeconfig at {files}, and this process does not run in "
+            f"a pod with a service account ({error})"
         ) from None
     return await run_blocking(_account_namespace)
+
+
+def _any_file(paths: str) -> Path | None:
+    found = (Path(path).expanduser() for path in paths.split(os.pathsep))
+    return next((path for path in found if path.is_file()), None)
 
 
 def _account_namespace() -> str:

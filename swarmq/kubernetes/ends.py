@@ -86,7 +86,26 @@ def started_at(pod: Pod) -> float | None:
 
 
 def read_end(pod: Pod) -> PodEnd | None:
-    """None while it runs or may still."""
+    """None while it runs or may still. An agent that ends because its pod is being deleted has not failed by itself."""
+    end = _own_end(pod)
+    if end is not None and end.reason is PodReason.FAILED and pod["metadata"].get("deletionTimestamp"):
+        return _taken_away(pod)
+    return end
+
+
+def gone_end(pod: Pod) -> PodEnd:
+    """Of a pod that is not there any more; ``pod`` is what was last seen of it."""
+    return read_end(pod) or _taken_away(pod)
+
+
+def _taken_away(pod: Pod) -> PodEnd:
+    disrupted, started = _disruption(pod), has_started(pod)
+    if disrupted:
+        return PodEnd(PodReason.EVICTED, disrupted, None, started)
+    return PodEnd(PodReason.VANISHED, "the pod was deleted, and not by swarmq", None, started)
+
+
+def _own_end(pod: Pod) -> PodEnd | None:
     status = pod.get("status") or {}
     reason, message = str(status.get("reason") or ""), _one_line(status.get("message"))
     started = has_started(pod)
@@ -128,23 +147,6 @@ def _failure(pod: Pod, reason: str, message: str, code: int | None, started: boo
     if reason.startswith(("UnexpectedAdmissionError", "OutOf")):
         return PodEnd(PodReason.EVICTED, detail, None, False)  # the node it was given to had no room after all
     return PodEnd(PodReason.FAILED, detail, None, started)
-
-
-def gone_end(pod: Pod) -> PodEnd:
-    """Of a pod that is not there any more; ``pod`` is what was last seen of it."""
-    last = read_end(pod)
-    if last is not None and not _was_told_to_stop(pod, last):
-        return last
-    disrupted = _disruption(pod)
-    started = has_started(pod)
-    if disrupted:
-        return PodEnd(PodReason.EVICTED, disrupted, None, started)
-    return PodEnd(PodReason.VANISHED, "the pod was deleted, and not by swarmq", None, started)
-
-
-def _was_told_to_stop(pod: Pod, end: PodEnd) -> bool:
-    """A container that ends because its pod is being deleted has not failed by itself."""
-    return end.reason is PodReason.FAILED and bool(pod["metadata"].get("deletionTimestamp"))
 
 
 def start_problem(pod: Pod) -> tuple[PodReason, str, bool] | None:

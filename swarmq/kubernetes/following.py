@@ -16,26 +16,14 @@ from swarmq.kubernetes.watching import Seat
 
 log = structlog.get_logger()
 
-QUIET_SECONDS = 30.0
-"""A log that is silent this long may be one that the node has turned over without telling, or a dead connection."""
-NEWS_SECONDS = 2.0
-"""How long after the log's end its pod's end is waited for."""
 NOT_THERE_YET = 400
 
 
 class LogFollower:
     """The log of one pod's agent. ``given_up`` says that nobody waits for the pod's end any more."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        name: str,
-        seat: Seat,
-        given_up: Callable[[], bool],
-        quiet_seconds: float = QUIET_SECONDS,
-    ) -> None:
+    def __init__(self, cluster: Cluster, name: str, seat: Seat, given_up: Callable[[], bool]) -> None:
         self._cluster, self._name, self._seat, self._given_up = cluster, name, seat, given_up
-        self._quiet_seconds = quiet_seconds
         self._lines = LogLines()
 
     async def follow(self) -> AsyncIterator[str]:
@@ -63,7 +51,7 @@ class LogFollower:
                 for line in self._lines.finish():
                     yield line
                 break
-            if whole and await seat.until(self._over, NEWS_SECONDS):
+            if whole and await seat.until(self._over, self._cluster.patience.last_news_seconds):
                 continue
             await asyncio.sleep(wait_seconds(attempt, told_seconds))
             attempt += 1
@@ -80,7 +68,9 @@ class LogFollower:
         if self._lines.since is not None:
             query["sinceTime"] = self._lines.since
         self._lines.connected()
-        async with self._cluster.stream(Call("get", "pods/log", self._name), query, self._quiet_seconds) as content:
+        async with self._cluster.stream(
+            Call("get", "pods/log", self._name), query, self._cluster.patience.quiet_log_seconds
+        ) as content:
             async for piece in content.iter_any():
                 for line in self._lines.feed(piece):
                     yield line

@@ -23,15 +23,13 @@ from swarmq.kubernetes.ends import PodEnd, PodReason, is_terminated
 from swarmq.kubernetes.merging import read_template
 from swarmq.kubernetes.podspec import PodDefaults, PodRequest, pod_manifest, secret_manifest
 from swarmq.kubernetes.rights import require_rights
-from swarmq.kubernetes.run import DEFAULT_GRACE_SECONDS, DELETION_PATIENCE_SECONDS, Notice, PodRun
+from swarmq.kubernetes.run import DEFAULT_GRACE_SECONDS, Notice, PodRun
 from swarmq.kubernetes.watching import PodWatch
 from swarmq.settings import Settings
 from swarmq.workspace.blocking import run_blocking
 
 __all__ = ["PodEnd", "PodReason", "PodRequest", "PodRun", "PodSight", "Pods"]
 
-QUOTA_SECONDS = 10.0
-"""How often a pod that a quota leaves no room for is tried again."""
 DAY_SECONDS = 86_400
 
 
@@ -51,7 +49,8 @@ class Pods:
     """Belongs to one event loop, as its cluster does; the caller closes both."""
 
     def __init__(self, cluster: Cluster, defaults: PodDefaults, watch: PodWatch | None = None) -> None:
-        self._cluster, self._defaults = cluster, defaults
+        self._cluster = cluster
+        self.defaults = defaults
         self._watch = watch or PodWatch(cluster)
 
     @classmethod
@@ -71,7 +70,7 @@ class Pods:
         attempt = _new_attempt()
         for resource, manifest in (
             ("secrets", secret_manifest(sample, attempt, _day())),
-            ("pods", pod_manifest(sample, self._defaults, attempt, _day())),
+            ("pods", pod_manifest(sample, self.defaults, attempt, _day())),
         ):
             try:
                 await self._cluster.create(resource, manifest, dryRun="All")
@@ -96,7 +95,7 @@ class Pods:
             pod,
             adopted=adopted,
             deadline_seconds=request.deadline_seconds,
-            start_seconds=self._defaults.start_seconds,
+            start_seconds=self.defaults.start_seconds,
             notice=notice,
         )
 
@@ -150,7 +149,7 @@ class Pods:
         if not pod["metadata"].get("deletionTimestamp"):
             await self._cluster.delete("pods", name, uid=uid)
         with self._watch.seat(pod) as seat:
-            patience = DEFAULT_GRACE_SECONDS + DELETION_PATIENCE_SECONDS
+            patience = DEFAULT_GRACE_SECONDS + self._cluster.patience.deletion_seconds
             if not await seat.until(lambda: seat.gone, patience):  # its node does not answer
                 await self._cluster.delete("pods", name, uid=uid, grace_seconds=0)
                 await seat.until(lambda: seat.gone)
@@ -158,7 +157,7 @@ class Pods:
     async def _make(self, request: PodRequest, notice: Notice | None) -> tuple[Object, bool]:
         """A new pod, or that of the branch which turned out to be there; whether it is such a one."""
         attempt, day = _new_attempt(), _day()
-        manifest = pod_manifest(request, self._defaults, attempt, day)
+        manifest = pod_manifest(request, self.defaults, attempt, day)
         await self._create("secrets", secret_manifest(request, attempt, day), notice)
         unused = names.secret_name(manifest["metadata"]["name"], attempt)
         try:
@@ -189,7 +188,8 @@ class Pods:
                 if refused.message != told and notice is not None:
                     await notice(f"the quota of the namespace leaves no room: {refused.message}")
                 told = refused.message
-            await asyncio.sleep(random.uniform(QUOTA_SECONDS / 2, QUOTA_SECONDS))
+            wait = self._cluster.patience.quota_seconds
+            await asyncio.sleep(random.uniform(wait / 2, wait))
 
     async def _own(self, pod: Object) -> None:
         """Let its Secret go with the pod. A pod that cannot have it so does not stay."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import TracebackType
 
 import structlog
@@ -30,10 +31,6 @@ log = structlog.get_logger()
 
 Notice = Callable[[str], Awaitable[None]]
 
-START_PATIENCE_SECONDS = 60.0
-"""How long a start may fail for a reason that may pass: a registry that is busy, a Secret that is about to come."""
-DELETION_PATIENCE_SECONDS = 60.0
-"""How long after its grace period a pod may take to go before its node counts as lost."""
 DEFAULT_GRACE_SECONDS = 30
 
 
@@ -132,14 +129,12 @@ class PodRun:
     def _judge(self) -> tuple[PodEnd | None, float]:
         """The end where there is one, and else when to look again if no news come."""
         pod, started = self._seat.pod, has_started(self._seat.pod)
-        if self._seat.gone:
-            return self._gone(), 0.0
-        end = read_end(pod)
+        end = self._known_end()
         if end is not None:
             return end, 0.0
         if pod["metadata"].get("deletionTimestamp"):
             grace = pod["metadata"].get("deletionGracePeriodSeconds", DEFAULT_GRACE_SECONDS)
-            left = self._left("deletion", grace + DELETION_PATIENCE_SECONDS)
+            left = self._left("deletion", grace + self._cluster.patience.deletion_seconds)
             detail = "the pod was to be deleted, and its node does not answer"
             return (PodEnd(PodReason.NODE_LOST, detail, None, started) if left <= 0 else None), left
         if started:
@@ -155,7 +150,7 @@ class PodRun:
             self._since.pop("problem", None)
         else:
             reason, detail, for_good = problem
-            left = min(left, self._left("problem", START_PATIENCE_SECONDS))
+            left = min(left, self._left("problem", self._cluster.patience.start_failure_seconds))
             if for_good or left <= 0:
                 return PodEnd(reason, detail), 0.0
         if left > 0:
@@ -163,10 +158,11 @@ class PodRun:
         why = waits_for(pod) or "nobody says why"
         return PodEnd(PodReason.NEVER_STARTED, f"not started within {self._start_seconds:g} s: {why}"), 0.0
 
-    def _gone(self) -> PodEnd:
-        end = gone_end(self._seat.pod)
-        if self._deleted and end.lost:
-            return PodEnd(end.reason, "the pod was deleted by swarmq", None, end.started)
+    def _known_end(self) -> PodEnd | None:
+        """What the pod itself says, or its being gone."""
+        end = gone_end(self._seat.pod) if self._seat.gone else read_end(self._seat.pod)
+        if end is not None and end.lost and self._deleted:
+            return replace(end, detail="the pod was deleted by swarmq")
         return end
 
     def _left(self, what: str, seconds: float) -> float:

@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-WATCH_SECONDS = 240
-"""The server ends a watch after that time."""
-QUIET_SECONDS = 90.0
-"""A watch that is alive brings a bookmark about once a minute."""
-POLL_SECONDS = 5.0
 SHORT_SECONDS, SHORT_STREAMS = 1.0, 5
 """So many streams in a row that ended that soon: something in between does not let them live."""
 LISTS_INSTEAD = 12
@@ -92,10 +87,8 @@ class Seat:
 class PodWatch:
     """Runs while somebody has a seat."""
 
-    def __init__(
-        self, cluster: Cluster, *, poll_seconds: float = POLL_SECONDS, quiet_seconds: float = QUIET_SECONDS
-    ) -> None:
-        self._cluster, self._poll_seconds, self._quiet_seconds = cluster, poll_seconds, quiet_seconds
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster, self._patience = cluster, cluster.patience
         self._selector = names.selector(names.MANAGED)
         self._seats: dict[str, list[Seat]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -148,7 +141,7 @@ class PodWatch:
 
     async def _poll(self) -> str:
         for _ in range(LISTS_INSTEAD):
-            await asyncio.sleep(self._poll_seconds)
+            await asyncio.sleep(self._patience.poll_seconds)
             version = await self._list()
         self._short_streams = 0
         return version
@@ -200,11 +193,11 @@ class PodWatch:
             "labelSelector": self._selector,
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(WATCH_SECONDS),
+            "timeoutSeconds": str(self._patience.watch_seconds),
         }
         now = asyncio.get_running_loop().time
         started = now()
-        async with self._cluster.stream(_WATCH, query, self._quiet_seconds) as content:
+        async with self._cluster.stream(_WATCH, query, self._patience.quiet_watch_seconds) as content:
             async for change in _json_lines(content):
                 version = self._take(change, version)
         self._short_streams = self._short_streams + 1 if now() - started < SHORT_SECONDS else 0
