@@ -26,7 +26,10 @@ def agent(
         typer.Option(metavar="DIR", help="Where to work. [a new one here, removed at the end]", show_default=False),
     ] = None,
 ) -> None:
-    """Run the agent of one payload; its log is the result. Needs neither broker nor Redis."""
+    """Run the agent of one payload; its log is the result.
+
+    This is what a pod of a branch runs. It needs neither broker nor Redis, only git, and a route to the model.
+    """
     from swarmq.pod.process import read_payload
     from swarmq.workspace.environment import hide_environment
 

@@ -150,8 +150,8 @@ class PodWork:
         if permit is not None:
             await permit.release()
 
-    async def _on_wait(self, reason: str) -> None:
-        self._doing = reason
+    async def _on_wait(self, place: int) -> None:
+        self._doing = f"waiting for a pod, {place} in the queue"
 
     async def _in_pod(self, pods: BranchPods, swarm: SwarmRecord, subtask: Subtask, model: str) -> Outcome | Replace:
         """Start or adopt one, and follow it to its end."""
