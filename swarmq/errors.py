@@ -64,7 +64,7 @@ class DiskFullError(WorkspaceError):
 
 
 class ClusterError(EnvironmentFault):
-    """Kubernetes is out of reach, has no client here, or refuses a verb: the message names what is missing."""
+    """The API of Kubernetes is out of reach, or refuses: the message names what is missing."""
 
 
 class SchemaError(EnvironmentFault):

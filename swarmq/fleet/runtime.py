@@ -35,6 +35,7 @@ class Runtime:
         await self.pod_access.aclose()
         await self.models.aclose()
         await self.store.limiter.aclose()
+        await self.store.pods.aclose()
         await self.store.gate.aclose()
 
 

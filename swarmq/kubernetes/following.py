@@ -32,10 +32,10 @@ class LogFollower:
         await seat.until(lambda: has_started(seat.pod) or self._over())
         while not self._given_up():
             over = self._over()  # known before the log is asked for, so that the answer is the whole log
-            told_seconds, whole = 0.0, False
+            told_seconds, whole, news, rest = 0.0, False, False, self._lines.rest
             try:
                 async for line in self._read(follow=not over):
-                    attempt = 0
+                    attempt, news = 0, True
                     yield line
                 whole = True
             except Refused as refused:
@@ -47,10 +47,12 @@ class LogFollower:
             except unreachable() as error:
                 refuse_certificate(error)
                 log.info("the log of a pod broke off", pod=self._name, error=describe(error))
-            if whole and over:
+            if whole and over and not news and self._lines.rest == rest:
                 for line in self._lines.finish():
                     yield line
                 break
+            if whole and over:  # what is between can end an answer early as if it were whole: the next has to agree
+                continue
             if whole and await seat.until(self._over, self._cluster.patience.last_news_seconds):
                 continue
             await asyncio.sleep(wait_seconds(attempt, told_seconds))

@@ -30,6 +30,11 @@ class LogLines:
         self.left_out = 0
         """Lines that were too long."""
 
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a line that this connection has brought so far."""
+        return self._rest
+
     def connected(self) -> None:
         """What comes next is from a new connection, opened with ``since``."""
         self._rest, self._oversized = b"", False

@@ -93,10 +93,25 @@ LIMITER = (
 )
 """By endpoint. The scripts get all of them, in this order."""
 
-REGISTRY = (*(value for value in list(globals().values()) if isinstance(value, Key)), *LIMITER)
+
+def _pods(name: str, type_: Literal["hash", "zset"], writer: str) -> Key:
+    return Key(f"swarmq:{{pods}}:{name}", type_, "fleet", "an hour after the last pod", f"pods_*: {writer}")
+
+
+PODS = (
+    _pods("permits", "zset", "branches that may have a pod -> when the permit expires"),
+    _pods("queue", "zset", "branches that wait for one -> their place in fair order"),
+    _pods("tickets", "hash", "branch -> fencing token, when it last asked, swarm"),
+    _pods("shares", "hash", "swarm with waiting branches -> the place of its last one"),
+)
+"""The scripts get all of them, in this order."""
+
+REGISTRY = (*(value for value in list(globals().values()) if isinstance(value, Key)), *LIMITER, *PODS)
 
 SHARED_CHANNEL = "swarmq:{%s}:shared"
 """Not a key: the pub/sub channel that is rung when a result is shared."""
+PODS_CHANNEL = "swarmq:{pods}:ring"
+"""Not a key: rung when a permit for a pod is given back."""
 LIMITER_CHANNEL = "swarmq:{limiter:%s}:ring:%s"
 """Not a key: rung when a waiting call of that endpoint and process has its permit."""
 

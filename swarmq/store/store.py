@@ -12,6 +12,7 @@ from swarmq.store.events import Events
 from swarmq.store.health import Health
 from swarmq.store.jobs import Jobs
 from swarmq.store.limiter import FleetLimiter
+from swarmq.store.pod_budget import PodBudget
 from swarmq.store.shared import Shared
 from swarmq.store.stages import Stages
 from swarmq.store.swarms import Swarms
@@ -37,6 +38,7 @@ class Store:
         self.audit = Audit(gate)
         self.workers = Workers(gate)
         self.limiter = FleetLimiter(gate)
+        self.pods = PodBudget(gate)
         self.health = Health(gate)
 
     async def now(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,6 +108,16 @@ class KubernetesDouble:
     def state(self) -> State:
         """Its coroutines are for ``do``."""
         return self._server.state
+
+    @property
+    def kubelet(self) -> Kubelet:
+        """Its coroutines are for ``do``."""
+        return self._server.kubelet
+
+    @staticmethod
+    async def call(function: Callable[[], T]) -> T:
+        """Something that is no coroutine, for ``do``."""
+        return function()
 
     @property
     def trouble(self) -> Trouble:

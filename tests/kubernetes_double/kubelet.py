@@ -74,7 +74,7 @@ class Kubelet:
 
     async def _live(self, pod: Json) -> None:
         """A pod's whole life."""
-        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        uid = pod["metadata"]["uid"]
         running = RunningPod(self._directory / uid, pod)
         self.pods[uid] = running
         ending = asyncio.create_task(self._end_when_told(running))
@@ -85,7 +85,6 @@ class Kubelet:
             await self._kill(running)
         with contextlib.suppress(asyncio.CancelledError):
             await ending
-        del name
 
     async def _schedule(self, running: RunningPod) -> bool:
         """Give it to the node and make its volumes; False where it was removed before."""
@@ -135,9 +134,7 @@ class Kubelet:
                 await self._report(running, phase="Failed")
                 return
         codes = await asyncio.gather(*(self._run(running, container) for container in spec["containers"]))
-        if running.timed_out:
-            await self._report(running, phase="Failed", reason="DeadlineExceeded", message="Pod was active too long")
-        elif self._now(running)["status"].get("phase") != "Failed":
+        if self._now(running)["status"].get("phase") != "Failed":
             await self._report(running, phase="Failed" if any(codes) else "Succeeded")
 
     async def _run(self, running: RunningPod, container: Json) -> int:
@@ -145,8 +142,12 @@ class Kubelet:
         await self._pull(running, container)
         if not self._is_there(running):
             return -1
+        starting = asyncio.create_task(self._start(running, container))
         try:
-            process = await self._start(running, container)
+            process = await asyncio.shield(starting)
+        except asyncio.CancelledError:  # a process that is half started cannot be ended
+            await asyncio.wait({starting})
+            raise
         except OSError as error:
             told = {"reason": "StartError", "exitCode": 128, "message": f"failed to create containerd task: {error}"}
             await self._set(running, container, {"terminated": told | {"startedAt": stamp(), "finishedAt": stamp()}})
@@ -234,6 +235,8 @@ class Kubelet:
             there = self._is_there(running)
             if loop.time() > deadline and not running.timed_out:
                 running.timed_out = True
+                told = {"reason": "DeadlineExceeded", "message": "Pod was active on the node longer than the deadline"}
+                await self._report(running, phase="Failed", **told)
                 self._signal(running, signal.SIGKILL)
             if not there:
                 self._signal(running, signal.SIGKILL)

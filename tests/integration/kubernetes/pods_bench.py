@@ -13,8 +13,8 @@ from kubernetes_double import KubernetesDouble
 from swarmq.kubernetes.cluster import Cluster
 from swarmq.kubernetes.ends import PodEnd
 from swarmq.kubernetes.patience import Patience
-from swarmq.kubernetes.podspec import PodDefaults, PodRequest
 from swarmq.kubernetes.pods import Pods
+from swarmq.kubernetes.podspec import PodDefaults, PodRequest
 from swarmq.kubernetes.run import Notice, PodRun
 from swarmq.settings import load_settings
 
