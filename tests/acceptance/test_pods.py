@@ -1,5 +1,5 @@
-"""Pods for real, as far as that goes without a cluster: the command line, workers and agents as processes, an API server
-and a kubelet in between, and everything goes wrong at once."""
+"""Pods end to end, as far as that goes without a cluster: the command line, workers and agents as processes, and an API
+server with a kubelet in between."""
 
 from __future__ import annotations
 

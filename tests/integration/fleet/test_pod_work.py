@@ -58,14 +58,6 @@ SCRIPT = {
 PLAN = Plan(subtasks=(Subtask(name="Writer", instruction="Write the files"),))
 
 
-class Places:
-    async def acquire(self, *a: Any, **k: Any) -> Places:
-        return self
-
-    async def release(self) -> None:
-        return
-
-
 class Unsent:
     """A dispatcher that publishes nothing: the tests call what the messages would."""
 
@@ -135,7 +127,6 @@ PRICE = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 2.0}
 async def pods(runtime: Runtime, tmp_path: Path) -> AsyncIterator[LocalPods]:
     pods = LocalPods(tmp_path)
     instead(pods, runtime)
-    runtime.store.pods = Places()
     yield pods
     await pods.aclose()
 
