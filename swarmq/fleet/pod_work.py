@@ -98,8 +98,17 @@ class PodWork:
         except Exception as error:  # a bug of ours must end this branch alone, with its reason, and not the stage
             log.exception("internal error")
             outcome = self._failed(f"internal error: {type(error).__name__}: {error}")
+        await self._require_lease()
         await self._remove_pod()
         return outcome
+
+    async def _require_lease(self) -> None:
+        """Before a pod is removed that a later holder may have adopted, whose fence was what went wrong. LeaseLost."""
+        renewal = await self.runtime.store.branches.renew(
+            self.swarm_id, self.branch_id, self.claim.token, self.runtime.settings.lease_seconds, self.observe()
+        )
+        if not renewal.alive:
+            raise LeaseLost(f"branch {self.branch_id} of swarm {self.swarm_id} has another holder")
 
     async def _run(self) -> Outcome:
         swarm = await self.runtime.store.swarms.load(self.swarm_id)
@@ -180,7 +189,8 @@ class PodWork:
             try:
                 return await self._follow(pod, follower, subtask)
             except TornLog as error:
-                log.warning("the pod's log has a gap, going on in another pod", pod=str(error))
+                log.warning("the pod's log has a gap, going on in another pod", gap=str(error))
+                await self._require_lease()
                 await self._remove(pod)
                 return Replace(f"the log of the pod has a gap: {error}")
             finally:
