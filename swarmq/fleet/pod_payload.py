@@ -44,6 +44,7 @@ class PodTask:
     checkpoint: str | None
     continuation: Continuation | None
     counters: Mapping[str, float]
+    adopt_ended: bool = False
 
 
 async def pod_request(task: PodTask, settings: Settings, repository: SwarmRepository | None) -> PodRequest:
@@ -77,6 +78,7 @@ async def pod_request(task: PodTask, settings: Settings, repository: SwarmReposi
         payload=await run_blocking(encode_fitting, payload),
         deadline_seconds=deadline_seconds(options, task.entries),
         nonce=payload.nonce,
+        adopt_ended=task.adopt_ended,
     )
 
 

@@ -172,7 +172,16 @@ class PodWork:
         self._continued_from = next((entry.adopted_from for entry in (*entries, *adopted) if entry.adopted_from), None)
         counters = await store.swarms.counters(self.swarm_id)
         task = PodTask(
-            swarm, subtask, spec, self.claim.token, model, entries, self._checkpoint, self._continuation, counters
+            swarm,
+            subtask,
+            spec,
+            self.claim.token,
+            model,
+            entries,
+            self._checkpoint,
+            self._continuation,
+            counters,
+            adopt_ended=self.claim.token > 1,
         )
         request = await pod_request(task, self.runtime.settings, self._repository)
         self._doing = "waiting for its pod"

@@ -21,7 +21,7 @@ AGENT, PAYLOAD = "agent", "payload"
 """The containers, by name: who writes a template says what it changes by these."""
 PAYLOAD_FILE = "/run/swarmq/payload"
 SECRETS_DIR = "/run/swarmq/secrets"
-WORK_DIR = "/work"
+WORK_DIR = "/var/lib/swarmq"
 MAX_SECRET_BYTES = 1 << 20
 """The API server takes no more in one Secret."""
 
@@ -49,6 +49,8 @@ class PodRequest:
     """Most time between the agent's start and its end."""
     nonce: str
     """Kept on the pod, so that whoever adopts it can tell the agent's lines from imitations."""
+    adopt_ended: bool = False
+    """Whether a pod that has ended by itself is adopted too: nobody may have read its log to the end."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ import structlog
 
 from swarmq.errors import ClusterError
 from swarmq.kubernetes import names
+from swarmq.kubernetes.answers import NOT_FOUND, Refused
 from swarmq.kubernetes.cluster import Cluster, Object
 from swarmq.kubernetes.ends import (
     PodEnd,
@@ -86,6 +88,17 @@ class PodRun:
         self._logs.append(generator)  # type: ignore[arg-type]
         return generator
 
+    async def confirm(self) -> None:
+        """Look whether it is still there: an adopted pod may have gone after it was found and before it was watched."""
+        try:
+            pod = await self._cluster.get("pods", self.name)
+        except Refused as refused:
+            if refused.status == NOT_FOUND:
+                self._seat.lose()
+            return
+        if pod["metadata"]["uid"] != self.uid:
+            self._seat.lose()
+
     async def end(self) -> PodEnd:
         """Wait for the pod's end. ClusterError where the API stays away or takes away the rights."""
         return await asyncio.shield(self._end)
@@ -103,7 +116,8 @@ class PodRun:
         self._end.cancel()
         await asyncio.gather(self._end, return_exceptions=True)
         for generator in self._logs:
-            await generator.aclose()
+            with contextlib.suppress(RuntimeError):  # another task is in it, and sees the end at its next look
+                await generator.aclose()
         self._place.__exit__(None, None, None)
 
     def _given_up(self) -> bool:

@@ -42,7 +42,7 @@ class PodBudget:
         budget: int,
         on_wait: Callable[[int], Awaitable[None]] | None = None,
     ) -> PodPermit:
-        """Wait until the branch may have a pod. ``token`` is its fencing token: an earlier holder's permit is taken over
+        """Wait until the branch may have a pod. ``token`` is its fencing token: an earlier one's permit is taken over
         at once, and LeaseLost is raised to one who comes late.
 
         ``on_wait`` is told the place in the queue, once, where there is no permit at once.

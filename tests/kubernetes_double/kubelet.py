@@ -192,6 +192,8 @@ class Kubelet:
 
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         env = {"PATH": path, **self._image_env}
+        if "/tmp" in mounts:  # other paths begin with it on this machine, so that it cannot be told by its text
+            env["TMPDIR"] = str(mounts.pop("/tmp"))
         env |= {variable["name"]: local(variable.get("value", "")) for variable in container.get("env") or ()}
         command = [local(word) for word in (*(container.get("command") or ()), *(container.get("args") or ()))]
         program = shutil.which(command[0], path=path) or command[0]

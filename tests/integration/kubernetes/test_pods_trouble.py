@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from kubernetes_double import KubernetesDouble, Rights
@@ -121,6 +122,42 @@ async def test_a_large_log_comes_through_with_little_memory(bench: Bench, double
             assert line.startswith(f"{expected} ")
             expected += 1
         assert expected == 20_000
+
+
+async def test_ten_pods_through_a_storm(bench: Bench, double: KubernetesDouble) -> None:
+    """Every fault that passes, at random: all lines of all pods come once, and no pod is made twice."""
+    chance, pods = random.Random(0), bench.pods(COUNT.replace("300", "100").replace("0.005", "0.02"))
+
+    async def storm() -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            match chance.randrange(6):
+                case 0:
+                    double.go_away()
+                    await asyncio.sleep(0.2)
+                    double.come_back()
+                case 1:
+                    double.compact()
+                case 2:
+                    double.close_watches()
+                case 3:
+                    double.trouble.cut_logs_after += [chance.randrange(-3000, 3000) or 1 for _ in range(5)]
+                case 4:
+                    double.fail("get", "pods/log", chance.choice([429, 500, 502]), times=2)
+                case 5:
+                    double.lose_reply(*chance.choice([("create", "pods"), ("create", "secrets"), ("patch", "secrets")]))
+
+    weather = asyncio.create_task(storm())
+    try:
+        ends = await asyncio.gather(*(run_to_end(pods, request(f"b{number}")) for number in range(10)))
+    finally:
+        weather.cancel()
+        await asyncio.gather(weather, return_exceptions=True)
+        double.come_back()
+    for lines, end in ends:
+        assert lines == COUNTED[:100]
+        assert end.reason is PodReason.COMPLETED
+    assert len(double.kubelet.pods) == len(double.objects("secrets")) == 10
 
 
 async def test_versions_that_the_server_has_forgotten_are_listed_anew(bench: Bench, double: KubernetesDouble) -> None:
