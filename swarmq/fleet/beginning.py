@@ -1,4 +1,4 @@
-"""How a holder begins with a branch, wherever it is going to run."""
+"""How a holder begins with a branch, wherever it is going to run; and whether it is still the holder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 
 import structlog
 
+from swarmq.errors import LeaseLost
 from swarmq.fleet.continuing import Anew, Continuation, continuation
 from swarmq.fleet.runtime import Runtime
-from swarmq.models.branch import BranchSpec
+from swarmq.models.branch import BranchSpec, Observation
 from swarmq.models.events import Event, EventType
 from swarmq.models.plan import Subtask
 from swarmq.models.swarm import SwarmRecord
@@ -53,3 +54,11 @@ async def look_back(
     if found is not None and found.checkpoint is not None:
         await store.transcripts.checkpoint(spec.swarm_id, spec.id, token, found.checkpoint)
     return found
+
+
+async def require_lease(runtime: Runtime, spec: BranchSpec, token: int, observation: Observation) -> None:
+    """Before something is removed that a later holder may have taken over, whose fence was what went wrong. LeaseLost."""
+    lease_seconds = runtime.settings.lease_seconds
+    renewal = await runtime.store.branches.renew(spec.swarm_id, spec.id, token, lease_seconds, observation)
+    if not renewal.alive:
+        raise LeaseLost(f"branch {spec.id} of swarm {spec.swarm_id} has another holder")

@@ -29,7 +29,7 @@ from swarmq.errors import (
     UsageError,
     WorkspaceError,
 )
-from swarmq.fleet.beginning import announce, event_of, look_back
+from swarmq.fleet.beginning import announce, event_of, look_back, require_lease
 from swarmq.fleet.continuing import Continuation
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import model_of
@@ -98,17 +98,9 @@ class PodWork:
         except Exception as error:  # a bug of ours must end this branch alone, with its reason, and not the stage
             log.exception("internal error")
             outcome = self._failed(f"internal error: {type(error).__name__}: {error}")
-        await self._require_lease()
+        await require_lease(self.runtime, self.record.spec, self.claim.token, self.observe())
         await self._remove_pod()
         return outcome
-
-    async def _require_lease(self) -> None:
-        """Before a pod is removed that a later holder may have adopted, whose fence was what went wrong. LeaseLost."""
-        renewal = await self.runtime.store.branches.renew(
-            self.swarm_id, self.branch_id, self.claim.token, self.runtime.settings.lease_seconds, self.observe()
-        )
-        if not renewal.alive:
-            raise LeaseLost(f"branch {self.branch_id} of swarm {self.swarm_id} has another holder")
 
     async def _run(self) -> Outcome:
         swarm = await self.runtime.store.swarms.load(self.swarm_id)
@@ -199,7 +191,7 @@ class PodWork:
                 return await self._follow(pod, follower, subtask)
             except TornLog as error:
                 log.warning("the pod's log has a gap, going on in another pod", gap=str(error))
-                await self._require_lease()
+                await require_lease(self.runtime, spec, self.claim.token, self.observe())
                 await self._remove(pod)
                 return Replace(f"the log of the pod has a gap: {error}")
             finally:
@@ -286,18 +278,18 @@ class PodWork:
         return self._ended(Exit.CANCELLED, reason)
 
     async def _remove_pod(self) -> None:
-        """Whoever follows it. Where that fails, it is removed with what is left of its stage."""
-        try:
-            async with asyncio.timeout(REMOVAL_SECONDS):
-                await (await self.runtime.pod_access.get()).delete_branch(self.swarm_id, self.branch_id)
-        except (SwarmqError, TimeoutError) as error:
-            log.warning("the pod was not removed", error=str(error))
+        """Whoever follows it, and whether there is one."""
+        await self._remove(None)
         await self._give_back()
 
-    async def _remove(self, pod: FollowedPod) -> None:
+    async def _remove(self, pod: FollowedPod | None) -> None:
+        """Where that fails, it is removed with what is left of its stage."""
         try:
             async with asyncio.timeout(REMOVAL_SECONDS):
-                await pod.delete()
+                if pod is not None:
+                    await pod.delete()
+                else:
+                    await (await self.runtime.pod_access.get()).delete_branch(self.swarm_id, self.branch_id)
         except (SwarmqError, TimeoutError) as error:
             log.warning("the pod was not removed", error=str(error))
 

@@ -20,11 +20,11 @@ from swarmq.models.events import EventType
 from swarmq.testing import Script
 
 PODS = 20
-TURNS = 4
+TURNS = 3
 SECRET = "sk-pods-must-not-leak"
 STEP = "name=${SWARMQ_BRANCH##*/}; echo step >> ${name%-*}.txt"
 SCRIPT = {
-    "latency_ms": 300,
+    "latency_ms": 200,
     "conversations": [
         {
             "match": "Do your part",
@@ -97,7 +97,7 @@ def test_twenty_branches_in_pods_through_faults_on_all_sides(fleet: FleetStack, 
         assert files == [*(f"part-{number:02}.txt" for number in range(PODS)), "shared.txt"]
         for branch in handle.branches():
             answers = [entry.step for entry in handle.transcript(branch.spec.id) if entry.usage is not None]
-            assert answers == [1, 2, 3, 4], branch.spec.id
+            assert answers == list(range(1, TURNS + 1)), branch.spec.id
             steps = [event for event in handle.events() if event.branch == branch.spec.id]
             assert sum(event.type is EventType.BRANCH_STEP for event in steps) == TURNS
         assert result.stats.total_steps == PODS * TURNS
