@@ -10,7 +10,8 @@
     ├── EnvironmentFault           this machine, Redis, git or a key is not fit for it (exit code 5)
     │   ├── StoreError             Redis does not answer, or refuses
     │   ├── WorkspaceError         git or the file system refuses
-    │   │   └── DiskFullError      no space is left: may pass later, or on another machine
+    │   │   ├── DiskFullError      no space is left: may pass later, or on another machine
+    │   │   └── SetupError         the swarm's setup command did not succeed in a new worktree
     │   ├── ClusterError           Kubernetes does not answer, or does not let swarmq do what pods need
     │   └── SchemaError            a record written by a version that this one does not know
     ├── ModelError                 a model call failed
@@ -61,6 +62,10 @@ class WorkspaceError(EnvironmentFault):
 
 class DiskFullError(WorkspaceError):
     """No space, or no quota, is left where the files are. Says nothing of the work: it may go on later or elsewhere."""
+
+
+class SetupError(WorkspaceError):
+    """The swarm's ``setup`` failed or took too long; the message has the end of its output."""
 
 
 class ClusterError(EnvironmentFault):

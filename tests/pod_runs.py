@@ -49,7 +49,7 @@ def payload_for(instruction: str, model_url: str, base: str | None = None, **fie
 
 
 async def snapshot_of(swarm: SwarmRepository, base: str, checkpoint: str | None = None) -> RepositoryAccess:
-    return RepositoryAccess(base_commit=base, pack=await swarm.snapshot(base, checkpoint, SNAPSHOT_BYTES))
+    return RepositoryAccess(base_commit=base, pack=await swarm.pack_of(base, checkpoint, SNAPSHOT_BYTES))
 
 
 @dataclass

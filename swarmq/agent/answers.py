@@ -58,6 +58,8 @@ class Progress:
     cuts: int = 0
     """Answers in a row that the output limit ended."""
     empties: int = 0
+    sent_back: int = 0
+    """How often the agent said that it is done, and its work did not pass verify."""
     text: str = ""
     """The last answer's text; an answer that was continued is one text."""
     _continues: bool = False
@@ -71,6 +73,7 @@ class Progress:
         if entry.adopted_from is None:
             self.spent_seconds += entry.seconds
             self.tool_calls += len(entry.message.tool_results)
+            self.sent_back += entry.verify is not None
         if entry.message.role is Role.ASSISTANT:
             self._saw_answer(entry)
 

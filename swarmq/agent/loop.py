@@ -10,24 +10,25 @@ import structlog
 from swarmq.agent.answers import Answer, Progress, classify, follow_up, interrupted, sendable
 from swarmq.agent.assignment import Assignment, Ended, LoopResult
 from swarmq.agent.context import Context
+from swarmq.agent.finishing import Finishing
 from swarmq.agent.model_call import Patience, complete
 from swarmq.agent.narration import Narrator
-from swarmq.agent.ports import RATE_LIMITED, RETRYING, Checkpoint, Journal, Recorded, Toolbox
+from swarmq.agent.ports import Checkpoint, Journal, Recorded, Toolbox, Verify
 from swarmq.agent.room import expected_usage, wait_for_room
 from swarmq.agent.timing import Clock, Deadlines
 from swarmq.agent.tool_calls import run_calls
+from swarmq.agent.waiting import Waits
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import ModelError
 from swarmq.models.branch import Exit
 from swarmq.models.events import Event
 from swarmq.models.messages import Completion, Message, Role, ToolCall, ToolResult, Usage
 from swarmq.models.transcript import Entry
+from swarmq.models.verify import VerifyReport
 from swarmq.providers.base import ChatModel
 from swarmq.providers.limiter import Caller
 
 log = structlog.get_logger()
-
-RATE_LIMIT_STATUSES = {429, 529}
 
 
 async def run_agent(
@@ -37,14 +38,15 @@ async def run_agent(
     journal: Journal,
     checkpoint: Checkpoint,
     clock: Clock | None = None,
+    verify: Verify | None = None,
 ) -> LoopResult:
-    """Run to one of the named exits.
+    """Run to one of the named exits. ``verify`` decides whether work that is said to be done is.
 
     Raises Parked where the swarm is paused. Cancelling passes through as CancelledError, with the connection closed:
     the caller knows whether it was a kill or a hand-over. LeaseLost, StoreError and WorkspaceError of the ports pass
     through as well.
     """
-    loop = _Loop(assignment, model, toolbox, journal, checkpoint, clock or Clock())
+    loop = _Loop(assignment, model, toolbox, journal, checkpoint, clock or Clock(), verify)
     try:
         return await loop.run()
     finally:
@@ -60,14 +62,13 @@ class _Loop:
         journal: Journal,
         checkpoint: Checkpoint,
         clock: Clock,
+        verify: Verify | None,
     ) -> None:
         options = assignment.options
         self.assignment, self.options, self.clock = assignment, options, clock
         self.toolbox, self.journal, self.checkpoint = toolbox, journal, checkpoint
         specs = toolbox.specs()
         self.read_only = {spec.name: spec.read_only for spec in specs}
-        caller = Caller(assignment.branch.swarm_id, self._on_wait, self._on_waited)
-        self.conversation = model.conversation(specs, caller)
         self.context = Context(model.context_window_tokens)
         self.patience = Patience.of(options)
         self.narrator = Narrator(assignment.branch, clock.unix)
@@ -81,7 +82,13 @@ class _Loop:
             spent_seconds=self.progress.spent_seconds,
         )
         self.events: list[Event] = []  # of what happened since the last record; they go with the next one
-        self.retries, self.rate_limit_wait_seconds = 0, 0.0
+        self.waits = Waits(journal, self.narrator, self.deadlines, clock, self._note)
+        self.finishing = Finishing(verify, options.verify_rounds, self.narrator, self.deadlines, clock, self._note)
+        caller = Caller(assignment.branch.swarm_id, self.waits.for_permit, self.waits.had_permit)
+        self.conversation = model.conversation(specs, caller)
+
+    def _note(self, event: Event) -> None:
+        self.events.append(event)
 
     async def run(self) -> LoopResult:
         try:
@@ -151,32 +158,13 @@ class _Loop:
                 self.patience,
                 self.clock,
                 left_seconds=self._left_seconds,
-                wait=self._wait_to_retry,
+                wait=self.waits.before_retry,
             )
         except ModelError as error:
             # A key, an endpoint or a refused request says nothing of the agent's work.
             why = f"the model call failed: {error}"
             raise Ended(Exit.FAILED, why, fault="infrastructure", model_status=error.status) from error
         return completion, self.deadlines.working_seconds() - started
-
-    async def _wait_to_retry(self, error: ModelError, attempt: int, wait_seconds: float) -> None:
-        self.retries += 1
-        self.deadlines.waited(wait_seconds)
-        limited = error.status in RATE_LIMIT_STATUSES
-        if limited:
-            self.rate_limit_wait_seconds += wait_seconds
-        self.events.append(self.narrator.retry(error, attempt, wait_seconds))
-        await self.journal.tell(RATE_LIMITED if limited else RETRYING)
-        await self.clock.sleep(wait_seconds)
-        await self.journal.tell("model call")
-
-    async def _on_wait(self, endpoint: str, reason: str) -> None:
-        await self.journal.tell(RATE_LIMITED, self.narrator.rate_limited(endpoint, reason))
-
-    async def _on_waited(self, seconds: float) -> None:
-        self.deadlines.waited(seconds)
-        self.rate_limit_wait_seconds += seconds
-        await self.journal.tell("model call")
 
     async def _record_answer(self, completion: Completion, seconds: float) -> Answer:
         """Before any of its tools runs: what a model has answered is never paid for twice."""
@@ -200,13 +188,15 @@ class _Loop:
 
     async def _reply(self, message: Message, answer: Answer, *, lost: bool = False) -> None:
         """Record what follows an answer, with the next step reserved; or end, where nothing does."""
-        if answer is Answer.FINAL:
-            raise Ended(Exit.COMPLETED)
         given_up = self.progress.given_up(message, answer)
         if given_up is not None:
             raise Ended(Exit.FAILED, given_up, fault="agent")
-        started = self.deadlines.working_seconds()
-        if answer is not Answer.CALLS:
+        started, report = self.deadlines.working_seconds(), None
+        if answer is Answer.FINAL:
+            back = await self.finishing(self.progress.sent_back)
+            replies, report = [back.message], back.report
+            reached(CrashPoint.SENT_BACK)
+        elif answer is not Answer.CALLS:
             replies = [follow_up(message, answer, self.options.max_output_tokens)]
         elif lost:
             replies = [interrupted(message)]
@@ -217,7 +207,7 @@ class _Loop:
         seconds = self.deadlines.working_seconds() - started
         more = self.progress.steps < self.options.max_steps_per_subagent
         reached(CrashPoint.RESULTS_RECORDED)
-        await self._record(replies, seconds=seconds, step_follows=more)
+        await self._record(replies, seconds=seconds, step_follows=more, verify=report)
         self.deadlines.stepped()
 
     async def _run_tools(self, calls: Sequence[ToolCall]) -> Message:
@@ -241,10 +231,17 @@ class _Loop:
         self.events.append(self.narrator.tool_call(call, result, self.clock.monotonic() - started))
         return result
 
-    async def _record(self, messages: Sequence[Message], *, seconds: float = 0.0, step_follows: bool) -> None:
-        """Messages that no model wrote. The seconds are those of the first one's work."""
+    async def _record(
+        self,
+        messages: Sequence[Message],
+        *,
+        seconds: float = 0.0,
+        step_follows: bool,
+        verify: VerifyReport | None = None,
+    ) -> None:
+        """Messages that no model wrote. The seconds, and what verify came to, are the first one's."""
         at, step = self.clock.unix(), self.progress.answers
-        entries = [Entry(step=step, at=at, message=message, seconds=seconds) for message in messages[:1]]
+        entries = [Entry(step=step, at=at, message=message, seconds=seconds, verify=verify) for message in messages[:1]]
         entries += [Entry(step=step, at=at, message=message) for message in messages[1:]]
         before = self.progress.tool_calls
         for entry in entries:
@@ -292,9 +289,9 @@ class _Loop:
             limit=end.limit,
             steps=progress.steps,
             tool_calls=progress.tool_calls,
-            retries=self.retries,
+            retries=self.waits.retries,
             usage=progress.usage,
-            rate_limit_wait_seconds=self.rate_limit_wait_seconds,
+            rate_limit_wait_seconds=self.waits.rate_limit_seconds,
             events=(*self.events, *([self.narrator.error(end.error)] if end.error else [])),
             model_status=end.model_status,
         )

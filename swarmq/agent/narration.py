@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from swarmq.models.branch import BranchSpec
@@ -15,6 +15,7 @@ from swarmq.models.events import (
     preview,
 )
 from swarmq.models.messages import Completion, Thinking, ToolCall, ToolResult
+from swarmq.models.verify import VerifyReport
 
 ANSWER_CHARACTERS = 20_000
 """The final answer in its event; the whole one is in the branch's outcome."""
@@ -71,8 +72,36 @@ class Narrator:
     def rate_limited(self, endpoint: str, reason: str) -> Event:
         return self._event(EventType.BRANCH_RATE_LIMITED, endpoint=endpoint, reason=reason)
 
+    def verifying(self, commands: Sequence[str]) -> Event:
+        return self._event(EventType.VERIFY_STARTED, commands=list(commands), commit=None)
+
+    def verified(self, report: VerifyReport, number: int | None = None, rounds: int | None = None) -> Event:
+        """``number``: the agent is sent back for the number-th time of at most ``rounds``."""
+        type_, values = verified(report)
+        if number is not None:
+            values |= {"round": number, "rounds": rounds}
+        return self._event(type_, **values)
+
     def output(self, text: str) -> Event:
         return self._event(EventType.BRANCH_OUTPUT, text=preview(text, ANSWER_CHARACTERS))
 
     def error(self, error: str) -> Event:
         return self._event(EventType.BRANCH_ERROR, error=error)
+
+
+def verified(report: VerifyReport) -> tuple[EventType, dict[str, object]]:
+    """The event that tells of a report, by type and data. The end of an output says more than its head."""
+    values: dict[str, object] = {
+        "command": preview(report.command, INPUT_PREVIEW_CHARACTERS),
+        "seconds": report.seconds,
+        "changed": list(report.changed),
+        "commit": report.commit,
+    }
+    if report.passed:
+        return EventType.VERIFY_PASSED, values
+    values |= {
+        "exit_code": report.exit_code,
+        "ending": report.ending,
+        "output": report.output[-OUTPUT_PREVIEW_CHARACTERS:],
+    }
+    return EventType.VERIFY_FAILED, values

@@ -8,10 +8,12 @@ from typing import Literal, Protocol
 from swarmq.models.events import Event
 from swarmq.models.messages import ToolCall, ToolResult, ToolSpec, Usage
 from swarmq.models.transcript import Entry
+from swarmq.models.verify import VerifyReport
 
-RATE_LIMITED, RETRYING = "rate limited", "waiting to retry"
-BETWEEN_CALLS = (RATE_LIMITED, RETRYING)
-"""What a branch does while a call of it has not started: it waits for a permit, or after a refusal or a failure."""
+RATE_LIMITED, RETRYING, VERIFYING = "rate limited", "waiting to retry", "verifying"
+BETWEEN_CALLS = (RATE_LIMITED, RETRYING, VERIFYING)
+"""What a branch does while no call of it is under way: it waits for a permit, or after a refusal or a failure, or its
+work is verified. All of that can be stopped at any time and done again."""
 
 
 class Toolbox(Protocol):
@@ -68,3 +70,11 @@ class Checkpoint(Protocol):
     """Saves the worktree, so that another worker could go on from it."""
 
     async def __call__(self) -> object: ...
+
+
+class Verify(Protocol):
+    """Runs the commands that decide whether the work is right. May be called again for the same work."""
+
+    async def __call__(self) -> VerifyReport | None:
+        """None where there is nothing to verify: the agent has changed no file."""
+        ...

@@ -56,20 +56,27 @@ def opening_messages(
     tools: Sequence[ToolSpec],
     project: str = "",
     context: str = "",
+    approach: str = "",
+    verify: Sequence[str] = (),
 ) -> tuple[Message, Message]:
     """System and user prompt of a branch.
 
     ``root`` is its working directory, ``project`` the repository's own instructions, ``context`` the text of its
-    dependencies' results.
+    dependencies' results, ``approach`` what a candidate of a race is to try, ``verify`` the commands that have to pass.
     """
     return (
-        system(system_prompt(subtask, branch_id, root, tools, project)),
-        user(user_prompt(subtask.instruction, context)),
+        system(system_prompt(subtask, branch_id, root, tools, project, verify)),
+        user(user_prompt(subtask.instruction, context, approach)),
     )
 
 
 def system_prompt(
-    subtask: Subtask, branch_id: str, root: Path | None, tools: Sequence[ToolSpec], project: str = ""
+    subtask: Subtask,
+    branch_id: str,
+    root: Path | None,
+    tools: Sequence[ToolSpec],
+    project: str = "",
+    verify: Sequence[str] = (),
 ) -> str:
     """Who the agent is, where it works, with what, by which rules; the repository's own instructions come last."""
     names = {tool.name for tool in tools}
@@ -80,6 +87,7 @@ def system_prompt(
         _tools(tools),
         _SHARING if "swarm_share" in names else "",
         _FINISHING,
+        _verifying(verify),
         project,
     ]
     return "\n\n".join(section for section in sections if section)
@@ -101,6 +109,19 @@ def _tools(tools: Sequence[ToolSpec]) -> str:
     lines = [f"- {tool.name}: {_first_sentence(tool.description)}" for tool in tools]
     together = "Calls that only read may be made several in one answer: they run at the same time."
     return "\n".join(["# Tools", "You have these and no others:", *lines, together])
+
+
+def _verifying(commands: Sequence[str]) -> str:
+    if not commands:
+        return ""
+    listed = "\n".join(f"    {line}" for command in commands for line in command.split("\n"))
+    return (
+        "# Verifying\nWhen you have given your last answer, your work is verified. These commands are run in the "
+        f"working directory, in this order, and each has to end with exit code 0:\n{listed}\n"
+        "If one does not, you are told what it printed, and go on. What they change in the files is put back, so "
+        "nothing that you need may come from them. Run them yourself before you finish, as far as that is sensible. "
+        "Never make them pass by weakening what they check, unless your task says so."
+    )
 
 
 def _first_sentence(description: str) -> str:
@@ -132,10 +153,17 @@ def instructions_section(instructions: Sequence[Instructions]) -> str:
     return "\n\n".join(parts)
 
 
-def user_prompt(instruction: str, context: str = "") -> str:
-    """The task, and what was found out before it."""
-    task = f"Complete this task:\n\n{instruction.strip()}"
-    return f"{task}\n\n# Context from earlier work\n{context.strip()}" if context.strip() else task
+def user_prompt(instruction: str, context: str = "", approach: str = "") -> str:
+    """The task, how to go about it, and what was found out before it."""
+    parts = [f"Complete this task:\n\n{instruction.strip()}"]
+    if approach.strip():
+        parts.append(
+            "# Approach\nOther agents do the same task at the same time, each in a way of its own; the best work is "
+            f"taken. Yours is this, as long as it leads to a good result:\n{approach.strip()}"
+        )
+    if context.strip():
+        parts.append(f"# Context from earlier work\n{context.strip()}")
+    return "\n\n".join(parts)
 
 
 def retry_note(root: Path | None, error: str, *, saved: bool) -> Message:

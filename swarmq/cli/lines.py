@@ -36,6 +36,8 @@ def doing(event: Event) -> str | None:
             return None
         case EventType.BRANCH_STARTED:
             return "thinking"
+        case EventType.VERIFY_STARTED | EventType.VERIFY_PASSED | EventType.VERIFY_FAILED if event.data.get("commit"):
+            return None  # the merge queue's doing
     return describe(event)
 
 
@@ -111,8 +113,37 @@ def _swarm_finished(data: dict[str, Any]) -> str:
     return f"ended: {data.get('state')}{where}{why}"
 
 
+def _verifying(data: dict[str, Any]) -> str:
+    where = " the merged tree" if data.get("commit") else ""
+    return f"verifying{where}: {'; '.join(map(str, data.get('commands') or []))}"
+
+
+def _verify_passed(data: dict[str, Any]) -> str:
+    return f"{_verified(data)} passed in {duration(data.get('seconds') or 0)}{_put_back(data)}"
+
+
+def _verify_failed(data: dict[str, Any]) -> str:
+    told = f"; the agent is told, {data['round']} of {data.get('rounds')}" if data.get("round") else ""
+    last = one_line(str(data.get("output", "")).strip().rpartition("\n")[2], 70)
+    said = f" → {last}" if last else ""
+    return f"{_verified(data)} {data.get('command')} {data.get('ending')}{told}{_put_back(data)}{said}"
+
+
+def _verified(data: dict[str, Any]) -> str:
+    return "verify of the merged tree:" if data.get("commit") else "verify:"
+
+
+def _put_back(data: dict[str, Any]) -> str:
+    changed = amount(data.get("changed"))
+    return f"; it changed {count(changed, 'file')}, put back" if changed else ""
+
+
 def _conflict(data: dict[str, Any]) -> str:
     return f"conflict in {', '.join(map(str, data.get('files') or []))}"
+
+
+def _promoted(data: dict[str, Any]) -> str:
+    return "wins its race: it passed verify" if data.get("by") == "verify" else "wins its race by its score"
 
 
 _TEXTS: dict[EventType, Callable[[dict[str, Any]], str]] = {
@@ -143,7 +174,13 @@ _TEXTS: dict[EventType, Callable[[dict[str, Any]], str]] = {
     EventType.BRANCH_PARKED: lambda data: f"given back after {count(amount(data.get('step')), 'step')}: paused",
     EventType.BRANCH_POD: lambda data: f"pod: {data.get('notice', '')}",
     EventType.LEASE_LOST: lambda data: f"lease of {data.get('worker', '?')} lost",
+    EventType.VERIFY_STARTED: _verifying,
+    EventType.VERIFY_PASSED: _verify_passed,
+    EventType.VERIFY_FAILED: _verify_failed,
     EventType.MERGED: _merged,
+    EventType.PROMOTED: _promoted,
     EventType.CONFLICT: _conflict,
+    EventType.RESOLVING: lambda data: f"its conflict goes to an agent, as {data.get('resolver', '?')}",
+    EventType.REJECTED: lambda _: "not merged: the merged tree does not pass verify",
     EventType.SWARM_FINISHED: _swarm_finished,
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from swarmq.cli.render import ago, count, duration, one_line, usd
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from swarmq.models.options import SwarmOptions
     from swarmq.models.plan import Subtask
     from swarmq.models.swarm import SubtaskResult, SwarmResult
+    from swarmq.models.verify import VerifyReport
 
 HEADERS = ("stage", "subtask", "kind", "status", "steps", "tokens", "time", "merge", "note")
 
@@ -48,10 +50,12 @@ class SubtaskLine:
 
 
 def subtask_lines(record: SwarmRecord, branches: Sequence[BranchRecord], now: float) -> list[SubtaskLine]:
-    """Each subtask of the plan by stage: its result where there is one, else how its newest branch does."""
+    """Each subtask of the plan by stage: its result where there is one, else how its branches do."""
     if record.plan is None:
         return []
-    newest = {branch.spec.subtask_id: branch for branch in sorted(branches, key=lambda branch: branch.queued_at)}
+    of_subtask: dict[str, list[BranchRecord]] = {}
+    for branch in branches:
+        of_subtask.setdefault(branch.spec.subtask_id, []).append(branch)
     results = {
         **record.results,
         **{item.subtask_id: item for item in (record.result.subtasks if record.result else ())},
@@ -63,13 +67,19 @@ def subtask_lines(record: SwarmRecord, branches: Sequence[BranchRecord], now: fl
             if result is not None:
                 lines.append(_ended(stage, subtask, result))
             else:
-                lines.append(_under_way(stage, subtask, newest.get(subtask.id), now))
+                lines.append(_open(stage, subtask, of_subtask.get(subtask.id, []), now))
     return lines
 
 
 def _ended(stage: int, subtask: Subtask, result: SubtaskResult) -> SubtaskLine:
     origin = f"continued from {result.continued_from}" if result.continued_from else ""
-    note = one_line(result.error or ("from the cache" if result.cached else origin))
+    notes = (
+        result.error,
+        "from the cache" if result.cached else origin,
+        f"{result.branch_id} won a race of {len(result.candidates)}" if result.candidates and result.success else "",
+        f"its conflict was resolved by {result.resolved_by}" if result.resolved_by else "",
+    )
+    note = one_line("; ".join(one for one in notes if one))
     return SubtaskLine(
         stage,
         subtask,
@@ -79,6 +89,27 @@ def _ended(stage: int, subtask: Subtask, result: SubtaskResult) -> SubtaskLine:
         result.duration_seconds,
         merge_text(result.merge),
         note,
+    )
+
+
+def _open(stage: int, subtask: Subtask, branches: Sequence[BranchRecord], now: float) -> SubtaskLine:
+    """A subtask without a result: as its only branch, or its newest resolver; a race as a whole."""
+    resolvers = [branch for branch in branches if branch.spec.resolves is not None]
+    if resolvers:
+        line = _under_way(stage, subtask, resolvers[-1], now)
+        return replace(line, status=f"resolving, {line.status}")
+    if len(branches) < 2:
+        return _under_way(stage, subtask, branches[0] if branches else None, now)
+    each = [_under_way(stage, subtask, branch, now) for branch in branches]
+    states = Counter(line.status for line in each)
+    return SubtaskLine(
+        stage,
+        subtask,
+        "racing",
+        sum(line.steps for line in each),
+        sum(line.tokens for line in each),
+        max(line.seconds for line in each),
+        note=", ".join(f"{number} {state}" for state, number in states.items()),
     )
 
 
@@ -112,6 +143,16 @@ def merge_text(merge: MergeReport | None) -> str:
         case "conflict":
             return f"conflict: {', '.join(merge.conflicts)}"
     return merge.status
+
+
+def verify_text(report: VerifyReport | None) -> str:
+    """What verify came to, in a line."""
+    if report is None:
+        return ""
+    put_back = f"; files that it changed were put back: {', '.join(report.changed)}" if report.changed else ""
+    if report.passed:
+        return f"passed in {duration(report.seconds)}{put_back}"
+    return f"failed: {one_line(report.command, 80)} {report.ending}{put_back}"
 
 
 def _total(usage: Usage) -> int:
@@ -207,6 +248,10 @@ def branch_pairs(branch: BranchRecord, subtask: Subtask | None, now: float) -> l
         ("deliveries", f"{branch.deliveries} after a lost lease, fencing token {branch.token}"),
         ("celery task", spec.celery_task_id),
     ]
+    if spec.candidate:
+        values += [("candidate", str(spec.candidate)), ("approach", one_line(spec.approach, 200))]
+    optional_spec = (("model", spec.model), ("resolves", spec.resolves), ("other side", spec.theirs))
+    values += [(name, value) for name, value in optional_spec if value]
     if branch.cancel_reason:
         values.append(("cancelled", branch.cancel_reason))
     if branch.observation is not None and outcome is None:
@@ -223,6 +268,7 @@ def branch_pairs(branch: BranchRecord, subtask: Subtask | None, now: float) -> l
             ("files", ", ".join(outcome.files) or "-"),
         ]
         optional = (
+            ("verify", verify_text(outcome.verify)),
             ("worktree", outcome.worktree),
             ("from cache", outcome.cached_from),
             ("limit", outcome.limit),

@@ -83,7 +83,8 @@ async def check(request: Request, *, runs: bool = True) -> Checked:
     if options.model is None:
         given["model"] = absolute_script(model)  # the workers may have another default
     planner = options.planner_model or given["model"]
-    can_plan_here = await _check_models(settings, {given["model"], planner}, must=not runs or settings.broker() is None)
+    named = {given["model"], planner, *given.get("candidate_models", ())}
+    can_plan_here = await _check_models(settings, named, must=not runs or settings.broker() is None)
     if runs:
         await check_places(settings)
     return Checked(settings, spec, given, planner, can_plan_here)
@@ -111,7 +112,11 @@ def absolute_script(model: str) -> str:
 
 def absolute_models(given: dict[str, Any]) -> dict[str, Any]:
     """The given options with ``absolute_script`` for each model among them."""
-    models = {name: absolute_script(given[name]) for name in ("model", "planner_model") if name in given}
+    models: dict[str, Any] = {
+        name: absolute_script(given[name]) for name in ("model", "planner_model") if name in given
+    }
+    if "candidate_models" in given:
+        models["candidate_models"] = [absolute_script(model) for model in given["candidate_models"]]
     return given | models
 
 

@@ -115,3 +115,7 @@ class Progress:
                 row.state = "merged"
             case EventType.CONFLICT:
                 row.state = "conflict"
+            case EventType.RESOLVING:
+                row.state = "resolving"
+            case EventType.REJECTED:
+                row.state = "rejected"

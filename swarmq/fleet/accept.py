@@ -64,6 +64,8 @@ async def checked_spec(submission: Submission, swarm_id: str, task_id: str) -> S
     if submission.repo is None:
         if plan is not None and any(subtask.kind is not Kind.READ for subtask in plan.subtasks):
             raise OptionError("repo: a plan with subtasks that edit or verify needs a repository")
+        if options.verify:
+            raise OptionError("verify: without a repository there is nothing to verify")
         repo = base_commit = base_branch = None
     else:
         info = await inspect(Path(submission.repo), allow_dirty=options.allow_dirty)

@@ -7,7 +7,7 @@ import time
 import structlog
 
 from swarmq.errors import LeaseLost
-from swarmq.fleet.continuing import Anew, Continuation, continuation
+from swarmq.fleet import continuing
 from swarmq.fleet.runtime import Runtime
 from swarmq.models.branch import BranchSpec, Observation
 from swarmq.models.events import Event, EventType
@@ -36,28 +36,23 @@ async def announce(runtime: Runtime, claim: Claim, spec: BranchSpec, subtask: Su
 
 async def look_back(
     runtime: Runtime, claim: Claim, swarm: SwarmRecord, subtask: Subtask, repository: SwarmRepository | None
-) -> Continuation | None:
+) -> continuing.Continuation | None:
     """What the branch of the swarm that is tried again had come to, its checkpoint noted as this branch's; None where
     there is nothing to go on with, or this branch has a transcript of its own already."""
-    store = runtime.store
-    if claim.record is None or swarm.spec.retry_of is None:
+    if claim.record is None:
         return None
-    spec, token = claim.record.spec, claim.token
-    if token > 1 and await store.transcripts.load(spec.swarm_id, spec.id):
-        return None
-    found = await continuation(store, swarm, subtask, spec, token, repository)
-    if isinstance(found, Anew):
-        log.info("branch starts anew", source=found.source, reason=found.reason)
-        event = event_of(spec, EventType.BRANCH_ANEW, source=found.source, reason=found.reason)
-        await store.events.emit(spec.swarm_id, event)
-        return None
-    if found is not None and found.checkpoint is not None:
-        await store.transcripts.checkpoint(spec.swarm_id, spec.id, token, found.checkpoint)
-    return found
+    spec = claim.record.spec
+    found = await continuing.look_back(runtime.store, swarm, subtask, spec, claim.token, repository)
+    if not isinstance(found, continuing.Anew):
+        return found
+    log.info("branch starts anew", source=found.source, reason=found.reason)
+    event = event_of(spec, EventType.BRANCH_ANEW, source=found.source, reason=found.reason)
+    await runtime.store.events.emit(spec.swarm_id, event)
+    return None
 
 
 async def require_lease(runtime: Runtime, spec: BranchSpec, token: int, observation: Observation) -> None:
-    """Before something is removed that a later holder may have taken over, whose fence was what went wrong. LeaseLost."""
+    """LeaseLost where another holds it now: before something is removed that this one may have taken over."""
     lease_seconds = runtime.settings.lease_seconds
     renewal = await runtime.store.branches.renew(spec.swarm_id, spec.id, token, lease_seconds, observation)
     if not renewal.alive:

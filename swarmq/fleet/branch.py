@@ -30,8 +30,9 @@ from swarmq.fleet.ending import move_on
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.pod_work import PodWork
 from swarmq.fleet.pool import Job, StopReason
+from swarmq.fleet.racing import stop_losers
 from swarmq.fleet.runtime import Runtime
-from swarmq.models.branch import Exit, Observation, Outcome
+from swarmq.models.branch import BranchSpec, Exit, Observation, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.store.branches import Claim
 
@@ -222,6 +223,11 @@ async def _end_cancelled(runtime: Runtime, claim: Claim, work: Work) -> str:
     return await _end(runtime, claim, await work.cancelled(await _reason(runtime, claim)))
 
 
+def _wins(spec: BranchSpec, outcome: Outcome) -> bool:
+    """Whether a candidate that ends so has won its race, unless another was faster."""
+    return spec.candidate > 0 and outcome.success and outcome.verify is not None and outcome.verify.passed
+
+
 async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> str:
     """Write the outcome, then move the stage on. Dying in between is mended by reconcile."""
     record = claim.record
@@ -239,10 +245,15 @@ async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> str:
     )
     reached(CrashPoint.OUTCOME_RECORDED)
     try:
-        finished = await runtime.store.branches.finish(spec.swarm_id, spec.id, claim.token, outcome, [event])
+        finished = await runtime.store.branches.finish(
+            spec.swarm_id, spec.id, claim.token, outcome, [event], wins=_wins(spec, outcome)
+        )
     except LeaseLost:
         log.warning("lease lost at the end, leaving the branch to its new holder")
         return "lease_lost"
-    log.info("branch ended", exit=outcome.exit.value, steps=outcome.steps, error=outcome.error)
+    log.info("branch ended", exit=outcome.exit.value, steps=outcome.steps, error=outcome.error, won=finished.won)
+    if finished.won:
+        reached(CrashPoint.LOSERS_STOPPED)
+        await stop_losers(runtime.store, runtime.dispatch, spec.swarm_id, spec.subtask_id, spec.id)
     await move_on(runtime.dispatch, spec.swarm_id, spec.stage, finished)
     return outcome.exit.value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -11,32 +10,35 @@ import structlog
 from swarmq.agent.adopting import answers_in
 from swarmq.agent.assignment import Assignment, LoopResult, Parked
 from swarmq.agent.loop import run_agent
-from swarmq.agent.prompts import opening_messages, project_instructions, resume_note, retry_note
+from swarmq.agent.prompts import opening_messages, project_instructions
 from swarmq.agent.tools.base import Toolbox, ToolContext
+from swarmq.agent.verifying import BranchVerify, VerifyPlace
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
-from swarmq.fleet.continuing import Anew, Continuation, continuation
+from swarmq.fleet.continuing import Anew, Continuation, look_back, note_for
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import model_of
+from swarmq.fleet.resolving import task_of
 from swarmq.fleet.result_cache import cached_outcome, keep_result
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import plan_of, repository_of
+from swarmq.fleet.stages import repository_of
+from swarmq.fleet.standing import plan_of
 from swarmq.models.branch import BranchRecord, Exit, Observation, Outcome
 from swarmq.models.events import Event, EventType
-from swarmq.models.messages import Message
 from swarmq.models.plan import Kind, Subtask
 from swarmq.models.swarm import SwarmRecord
-from swarmq.models.transcript import Entry
 from swarmq.orchestrator.context_text import dependency_context
+from swarmq.orchestrator.verifying import branch_commands
 from swarmq.store.branches import Claim
 from swarmq.workspace.environment import child_environment
 from swarmq.workspace.shell import Shell, cookie_of, kill_all
 from swarmq.workspace.swarm_repository import CommitInfo, SwarmRepository, Worktree
-from swarmq.workspace.worktree_setup import ready_worktree
+from swarmq.workspace.worktree_setup import open_worktree, ready_worktree
 
 log = structlog.get_logger()
 
 SUBJECT_CHARACTERS = 72
+NO_CHANGES = "the agent finished without changing any file"
 
 
 class BranchWork:
@@ -56,11 +58,17 @@ class BranchWork:
         self._checkpoint = claim.record.checkpoint
         self._continuation: Continuation | None = None
         self._continued_from: str | None = None
+        self._verify: BranchVerify | None = None
 
     def observe(self) -> Observation:
         """What the heartbeat tells."""
+        journal, report = self.journal, self.journal.verified
         return Observation(
-            at=time.time(), steps=self.journal.steps, tokens=self.journal.tokens, doing=self.journal.doing
+            at=time.time(),
+            steps=journal.steps,
+            tokens=journal.tokens,
+            doing=journal.doing,
+            verified=None if report is None else report.passed,
         )
 
     async def run(self) -> Outcome | None:
@@ -87,9 +95,9 @@ class BranchWork:
 
     async def _run(self) -> Outcome:
         swarm = await self.runtime.store.swarms.load(self.swarm_id)
-        subtask = plan_of(swarm).subtask(self.record.spec.subtask_id)
-        structlog.contextvars.bind_contextvars(subtask=subtask.id)
+        structlog.contextvars.bind_contextvars(subtask=self.record.spec.subtask_id)
         self._repository = repository_of(self.runtime, swarm)
+        subtask = await task_of(self.runtime, swarm, self.record.spec, self._repository)
         await self._announce(subtask)
         if self.claim.token == 1:
             hit = await cached_outcome(self.runtime, swarm, subtask, self.record.spec, self._repository)
@@ -98,8 +106,7 @@ class BranchWork:
         else:
             for token in range(1, self.claim.token):  # shells outlive a killed worker and keep editing
                 await kill_all(self._cookie(token))
-        if swarm.spec.retry_of is not None:
-            await self._look_back(swarm, subtask)
+        await self._look_back(swarm, subtask)
         await self._open_worktree(swarm)
         result = await self._agent(swarm, subtask)
         outcome = await self._conclude(subtask, result)
@@ -122,32 +129,27 @@ class BranchWork:
         )
 
     async def _look_back(self, swarm: SwarmRecord, subtask: Subtask) -> None:
-        """Where nothing was recorded yet, take over what the branch of the swarm that is tried again had come to."""
-        store, spec, token = self.runtime.store, self.record.spec, self.claim.token
-        if token > 1 and await store.transcripts.load(self.swarm_id, self.branch_id):
-            return
-        found = await continuation(store, swarm, subtask, spec, token, self._repository)
+        """Take over what the branch of the swarm that is tried again had come to."""
+        store = self.runtime.store
+        found = await look_back(store, swarm, subtask, self.record.spec, self.claim.token, self._repository)
         if isinstance(found, Anew):
             log.info("branch starts anew", source=found.source, reason=found.reason)
             event = self.event(EventType.BRANCH_ANEW, source=found.source, reason=found.reason)
             await store.events.emit(self.swarm_id, event)
         elif found is not None:
             self._continuation, self._checkpoint = found, found.checkpoint
-            if found.checkpoint is not None:
-                await store.transcripts.checkpoint(self.swarm_id, self.branch_id, token, found.checkpoint)
 
     async def _open_worktree(self, swarm: SwarmRecord) -> None:
         spec, repository = self.record.spec, self._repository
         if repository is None or spec.base_commit is None:
             return
+        worktree = await open_worktree(repository, spec, spec.base_commit, self.claim.token, self._checkpoint)
+        self._worktree = worktree
         if spec.kind is Kind.READ:
-            self._worktree = await repository.open_reader(spec.stage, spec.base_commit)
             return
-        start = self._checkpoint or spec.base_commit
-        self._worktree = await repository.open_worktree(spec.id, self.claim.token, start)
         environment = child_environment(swarm.spec.options.env)
-        self._shell = Shell(self._worktree.path, environment, self._cookie(self.claim.token))
-        await ready_worktree(repository, self._worktree, swarm.spec.options, self._shell, self.outputs_dir())
+        self._shell = Shell(worktree.path, environment, self._cookie(self.claim.token))
+        await ready_worktree(repository, worktree, swarm.spec.options, self._shell, self.outputs_dir())
 
     def _cookie(self, token: int) -> str:
         """One per holder: who was paused, and finds its lease lost, must not end the processes of the new holder."""
@@ -156,7 +158,7 @@ class BranchWork:
     async def _agent(self, swarm: SwarmRecord, subtask: Subtask) -> LoopResult:
         store, spec = self.runtime.store, self.record.spec
         entries = await store.transcripts.load(self.swarm_id, self.branch_id) if self.claim.token > 1 else []
-        model_spec = model_of(self.runtime, swarm)
+        model_spec = spec.model or model_of(self.runtime, swarm)
         self.journal.price = self.runtime.models.price(model_spec)
         self.journal.resume(entries)
         adopted = self._continuation.entries if self._continuation is not None else ()
@@ -166,18 +168,21 @@ class BranchWork:
             event = self.event(EventType.BRANCH_RESUMED, step=step, continues=continues)
             await store.events.emit(self.swarm_id, event)
         root = self._worktree.path if self._worktree is not None else None
-        toolbox = Toolbox(
-            ToolContext(
-                root=root,
-                kind=spec.kind,
-                swarm_id=self.swarm_id,
-                subtask_id=spec.subtask_id,
-                branch_id=self.branch_id,
-                shell=self._shell,
-                shared=store.shared.bound(self.swarm_id, self.branch_id, self.claim.token),
-                outputs=self.outputs_dir(),
-            )
+        tools = ToolContext(
+            root=root,
+            kind=spec.kind,
+            swarm_id=self.swarm_id,
+            subtask_id=spec.subtask_id,
+            branch_id=self.branch_id,
+            shell=self._shell,
+            shared=store.shared.bound(self.swarm_id, self.branch_id, self.claim.token),
+            outputs=self.outputs_dir(),
         )
+        toolbox, options = Toolbox(tools), swarm.spec.options
+        commands = branch_commands(options, subtask) if self._shell is not None else ()
+        if self._repository is not None and self._worktree is not None and self._shell is not None:
+            place = VerifyPlace(self._repository, self._worktree, self._shell, tools.saved.reserve)
+            self._verify = BranchVerify(place, commands, options, spec, self.checkpoint, self.journal)
         model = await self.runtime.models.open(model_spec)
         opening = opening_messages(
             subtask=subtask,
@@ -186,26 +191,25 @@ class BranchWork:
             tools=toolbox.specs(),
             project=await project_instructions(root) if root is not None else "",
             context=dependency_context(plan_of(swarm), subtask, swarm.results, model.context_window_tokens),
+            approach=spec.approach,
+            verify=commands,
         )
-        note = self._note(root, entries)
-        assignment = Assignment(spec, swarm.spec.options, tuple(opening), tuple(entries), note, adopted)
-        return await run_agent(assignment, model, toolbox, self.journal, self.checkpoint)
-
-    def _note(self, root: Path | None, entries: Sequence[Entry]) -> Message | None:
-        """What an agent is told that does not begin."""
-        if entries:
-            return resume_note(root)
-        if self._continuation is None:
-            return None
-        return retry_note(root, self._continuation.error, saved=self._continuation.checkpoint is not None)
+        note = note_for(root, entries, self._continuation)
+        assignment = Assignment(spec, options, tuple(opening), tuple(entries), note, adopted)
+        return await run_agent(assignment, model, toolbox, self.journal, self.checkpoint, verify=self._verify)
 
     def outputs_dir(self) -> Path:
         return self.runtime.settings.state_dir / "swarms" / self.swarm_id / "outputs" / self.branch_id
 
     async def checkpoint(self) -> None:
-        """Save the worktree's state as a commit and note it in the record; nothing where nothing changed."""
+        """Save the worktree's state as a commit and note it in the record; nothing where nothing changed.
+
+        Nothing either while verify runs, or behind one that was stopped: what it wrote is not the agent's work.
+        """
         repository, worktree = self._repository, self._worktree
         if repository is None or worktree is None or self.record.spec.kind is not Kind.EDIT:
+            return
+        if self._verify is not None and self._verify.running:
             return
         commit = await repository.checkpoint(worktree, self._checkpoint)
         if commit is not None:
@@ -221,7 +225,7 @@ class BranchWork:
             cost_usd=self.journal.cost_usd,
             duration_seconds=self._duration(),
             continued_from=self._continued_from,
-        )
+        ).model_copy(update={"verify": self.journal.verified})
         if result.retries or result.rate_limit_wait_seconds:
             await self.runtime.store.swarms.add(
                 self.swarm_id, retries=result.retries, rate_limit_wait_seconds=result.rate_limit_wait_seconds
@@ -237,18 +241,12 @@ class BranchWork:
 
     async def _check_files(self, subtask: Subtask, outcome: Outcome) -> Outcome:
         repository, worktree, kind = self._repository, self._worktree, self.record.spec.kind
-        if repository is None or worktree is None:
-            return outcome
-        if kind is Kind.READ:
-            return outcome  # its tools cannot write; the shared checkout is checked by open_reader
+        if repository is None or worktree is None or kind is Kind.READ:
+            return outcome  # a reader's tools cannot write; the shared checkout is checked by open_reader
         if kind is Kind.EDIT:
             made = await self._commit(subtask)
             if made is None:
-                failed = {
-                    "exit": Exit.FAILED,
-                    "fault": "agent",
-                    "error": "the agent finished without changing any file",
-                }
+                failed = {"exit": Exit.FAILED, "fault": "agent", "error": NO_CHANGES}
                 return self._with_kept_worktree(outcome.model_copy(update=failed))
             outcome = outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
         await repository.remove_worktree(worktree)
@@ -260,10 +258,12 @@ class BranchWork:
         repository, worktree = self._repository, self._worktree
         if repository is None or worktree is None or self.record.spec.kind is not Kind.EDIT:
             return None
-        subject = f"{subtask.name}: {subtask.instruction}".split("\n")[0][:SUBJECT_CHARACTERS]
+        what = f"Resolve the conflict of {subtask.name}" if self.record.spec.resolves else subtask.instruction
+        subject = f"{subtask.name}: {what}".split("\n")[0][:SUBJECT_CHARACTERS]
         trailers = {"Swarmq-Swarm": self.swarm_id, "Swarmq-Subtask": subtask.id, "Swarmq-Branch": self.branch_id}
         reached(CrashPoint.COMMIT_MADE)
-        return await repository.commit(worktree, message=subject, trailers=trailers)
+        theirs = self.record.spec.theirs
+        return await repository.commit(worktree, message=subject, trailers=trailers, theirs=theirs)
 
     def _with_kept_worktree(self, outcome: Outcome) -> Outcome:
         own = self._worktree is not None and self.record.spec.kind is not Kind.READ
@@ -292,6 +292,7 @@ class BranchWork:
             usage=journal.usage,
             cost_usd=journal.cost_usd,
             duration_seconds=self._duration(),
+            verify=journal.verified,
         )
 
     def _duration(self) -> float:

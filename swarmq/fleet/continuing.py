@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from swarmq.agent.adopting import adopt, answers_in
+from swarmq.agent.prompts import resume_note, retry_note
 from swarmq.errors import NotFoundError, SchemaError
-from swarmq.fleet.stages import latest_branches, plan_of
+from swarmq.fleet.standing import plan_of
 from swarmq.models.branch import BranchRecord, BranchSpec, Outcome
+from swarmq.models.messages import Message
 from swarmq.models.plan import Subtask
 from swarmq.models.retry import Prospect
 from swarmq.models.swarm import SubtaskStatus, SwarmRecord
@@ -51,10 +54,11 @@ class Anew:
     reason: str
 
 
-async def last_attempt(store: Store, swarm: SwarmRecord, subtask_id: str) -> Attempt | None:
-    """In that swarm, else in those that it tried again; None where the subtask never got an answer. NotFoundError."""
+async def last_attempt(store: Store, swarm: SwarmRecord, branch_id: str) -> Attempt | None:
+    """In that swarm, else in those that it tried again; None where the branch never got an answer. NotFoundError."""
     while True:
-        branch = latest_branches(await store.branches.load_of(swarm.spec.id, subtask_id)).get(subtask_id)
+        exists = await store.branches.exists(swarm.spec.id, branch_id)
+        branch = await store.branches.load(swarm.spec.id, branch_id) if exists else None
         if branch is not None and branch.outcome is not None:
             try:
                 entries = await store.transcripts.load(swarm.spec.id, branch.spec.id)
@@ -65,6 +69,33 @@ async def last_attempt(store: Store, swarm: SwarmRecord, subtask_id: str) -> Att
         if swarm.spec.anew or swarm.spec.retry_of is None:
             return None
         swarm = await store.swarms.load(swarm.spec.retry_of)
+
+
+async def look_back(
+    store: Store,
+    swarm: SwarmRecord,
+    subtask: Subtask,
+    spec: BranchSpec,
+    token: int,
+    repository: SwarmRepository | None,
+) -> Continuation | Anew | None:
+    """What a branch of a swarm that tries another again goes on with, where nothing of it was recorded yet.
+
+    A checkpoint that it takes over is noted in its record.
+    """
+    if swarm.spec.retry_of is None or (token > 1 and await store.transcripts.load(spec.swarm_id, spec.id)):
+        return None
+    found = await continuation(store, swarm, subtask, spec, token, repository)
+    if isinstance(found, Continuation) and found.checkpoint is not None:
+        await store.transcripts.checkpoint(spec.swarm_id, spec.id, token, found.checkpoint)
+    return found
+
+
+def note_for(root: Path | None, entries: Sequence[Entry], taken: Continuation | None) -> Message | None:
+    """What an agent is told that does not begin: one that moved, or goes on with an earlier attempt. Pure."""
+    if entries:
+        return resume_note(root)
+    return None if taken is None else retry_note(root, taken.error, saved=taken.checkpoint is not None)
 
 
 async def continuation(
@@ -79,7 +110,7 @@ async def continuation(
     if swarm.spec.anew or swarm.spec.retry_of is None:
         return None
     try:
-        attempt = await last_attempt(store, await store.swarms.load(swarm.spec.retry_of), subtask.id)
+        attempt = await last_attempt(store, await store.swarms.load(swarm.spec.retry_of), spec.id)
     except NotFoundError:
         return Anew(swarm.spec.retry_of, "its records are gone (keep_days is over)")
     except SchemaError as error:

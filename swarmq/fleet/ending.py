@@ -7,8 +7,10 @@ from typing import Protocol
 
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.fleet.dispatch import Dispatcher, branch_task_id
+from swarmq.fleet.standing import Standing
 from swarmq.models.branch import BranchState
 from swarmq.models.swarm import SwarmState
+from swarmq.orchestrator.scheduling import Move
 from swarmq.store.store import Store
 
 
@@ -76,8 +78,8 @@ async def send_next(store: Store, dispatch: Dispatcher, swarm_id: str) -> None:
             calls_model = record.spec.options.synthesize and record.cancel_reason is None
             await dispatch.finish_swarm(swarm_id, calls_model=calls_model)
         case SwarmState.RUNNING:
-            stage = await store.stages.load(swarm_id, record.stage)
-            if stage is None:
-                await dispatch.start_stage(swarm_id, max(record.stage, 0))
-            elif stage.state == "finished":
+            standing = await Standing.load(store, swarm_id, record)
+            if standing.move is Move.OPEN:
+                await dispatch.start_stage(swarm_id, standing.opening.stage)
+            elif not standing.open_stages:
                 await dispatch.finish_stage(swarm_id, record.stage)  # closed already: it only goes on

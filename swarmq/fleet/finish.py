@@ -13,9 +13,10 @@ from swarmq.fleet.claims import held_job
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.spending import LimitReached, paid_call
-from swarmq.fleet.stages import repository_of, unrun
+from swarmq.fleet.stages import repository_of
 from swarmq.models.swarm import SubtaskResult, SubtaskStatus, SwarmRecord, SwarmResult, SwarmState
 from swarmq.orchestrator.report import render_report
+from swarmq.orchestrator.results import unrun
 from swarmq.orchestrator.stats import swarm_stats
 from swarmq.orchestrator.synthesize import synthesize
 
@@ -60,12 +61,11 @@ def ordered_results(record: SwarmRecord) -> tuple[SubtaskResult, ...]:
     """Every subtask of the plan in plan order; those that never ran say why. Pure."""
     if record.plan is None:
         return ()
-    stage_of = {subtask.id: number for number, stage in enumerate(record.plan.stages) for subtask in stage}
     cancelled = record.cancel_reason is not None
     status = SubtaskStatus.CANCELLED if cancelled else SubtaskStatus.BLOCKED
     why = f"cancelled: {record.cancel_reason}" if cancelled else record.error or "not run: an earlier subtask failed"
     return tuple(
-        record.results.get(subtask.id) or unrun(subtask, stage_of[subtask.id], status, why)
+        record.results.get(subtask.id) or unrun(subtask, record.plan.depths[subtask.name], status, why)
         for subtask in record.plan.subtasks
     )
 
@@ -95,11 +95,10 @@ async def _result(runtime: Runtime, record: SwarmRecord) -> SwarmResult:
             state, error = SwarmState.FAILED, f"the result branch could not be written: {failure}"
     if spec.options.synthesize and state in (SwarmState.SUCCEEDED, SwarmState.PARTIAL):
         answer, error = await _synthesis(runtime, record, results, error)
-    stages = [await store.stages.load(spec.id, number) for number in range(record.stage + 1)]
     stats = swarm_stats(
         record,
         results,
-        [stage for stage in stages if stage is not None],
+        await store.stages.load_all(spec.id, record.stage),
         await store.swarms.counters(spec.id),
         time.time(),
     )

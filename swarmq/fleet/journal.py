@@ -9,6 +9,7 @@ from swarmq.models.events import Event
 from swarmq.models.messages import Usage
 from swarmq.models.money import NANO_PER_USD
 from swarmq.models.transcript import Entry
+from swarmq.models.verify import VerifyReport
 from swarmq.providers.prices import Price
 from swarmq.store.events import encode
 from swarmq.store.store import Store
@@ -22,6 +23,7 @@ class StoreJournal:
         self._store, self._spec, self._token, self.price = store, spec, token, price
         self._index, self._nano_usd = 0, 0
         self.steps, self.tool_calls, self.usage, self.doing = 0, 0, Usage(), "starting"
+        self.verified: VerifyReport | None = None
 
     @property
     def index(self) -> int:
@@ -43,6 +45,7 @@ class StoreJournal:
         for entry in entries:
             if entry.adopted_from is not None:
                 continue
+            self.verified = entry.verify or self.verified
             if entry.usage is not None:
                 self.steps += 1
                 self.usage += entry.usage

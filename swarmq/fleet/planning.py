@@ -16,6 +16,7 @@ from swarmq.models.messages import Usage
 from swarmq.models.plan import Plan
 from swarmq.models.swarm import SwarmRecord, SwarmState
 from swarmq.orchestrator.decompose import Decomposition, plan_task, single_subtask
+from swarmq.orchestrator.racing import models_of
 
 
 async def plan_swarm(runtime: Runtime, swarm_id: str) -> None:
@@ -72,11 +73,14 @@ async def _decompose(runtime: Runtime, record: SwarmRecord) -> Decomposition:
     """The producer's own plan, a single subtask, or the model's answer. The branches' model is checked in any case."""
     spec, branches_model = record.spec, model_of(runtime, record)
     planner = spec.options.planner_model or branches_model
+    named = models_of(spec.plan.subtasks if spec.plan is not None else (), spec.options) | {branches_model, planner}
+    named |= set(spec.options.candidate_models)
     if spec.options.placement == "pod":
-        await require_pods(runtime.pod_access, {branches_model, *spec.options.candidate_models})
+        await require_pods(runtime.pod_access, named - {planner})
     else:
-        runtime.models.check(branches_model)
-    require_price(runtime.models, spec.options, (branches_model, planner))
+        for model in sorted(named - {planner}):
+            runtime.models.check(model)
+    require_price(runtime.models, spec.options, sorted(named))
     if spec.plan is not None:
         return Decomposition(spec.plan, None, Usage())
     if spec.options.strategy == "none":

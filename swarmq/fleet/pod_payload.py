@@ -11,15 +11,16 @@ from urllib.parse import urlsplit
 
 from swarmq.errors import UsageError
 from swarmq.fleet.continuing import Continuation
-from swarmq.fleet.stages import plan_of
+from swarmq.fleet.standing import plan_of
 from swarmq.kubernetes.podspec import PodRequest
 from swarmq.models.branch import BranchSpec
 from swarmq.models.money import NANO_PER_USD
 from swarmq.models.options import DEFAULT_MAX_COST_USD, SwarmOptions
-from swarmq.models.plan import Subtask
+from swarmq.models.plan import Kind, Subtask
 from swarmq.models.swarm import SwarmRecord
 from swarmq.models.transcript import Entry
 from swarmq.orchestrator.context_text import dependency_context
+from swarmq.orchestrator.verifying import branch_commands
 from swarmq.pod.payload import MAX_PAYLOAD_BYTES, ModelAccess, Payload, RepositoryAccess, Slice
 from swarmq.pod.trimming import encode_fitting
 from swarmq.providers.windows import context_window_tokens
@@ -44,7 +45,6 @@ class PodTask:
     checkpoint: str | None
     continuation: Continuation | None
     counters: Mapping[str, float]
-    adopt_ended: bool = False
 
 
 async def pod_request(task: PodTask, settings: Settings, repository: SwarmRepository | None) -> PodRequest:
@@ -59,6 +59,7 @@ async def pod_request(task: PodTask, settings: Settings, repository: SwarmReposi
         token=task.token,
         options=options.model_copy(update={"idempotency_key": None}),
         subtask=task.subtask,
+        verify=branch_commands(options, task.subtask) if repository is not None and spec.kind is not Kind.READ else (),
         context=dependency_context(plan_of(task.swarm), task.subtask, task.swarm.results, window, shared=False),
         entries=tuple(task.entries),
         adopted=() if continuation is None else continuation.entries,
@@ -78,7 +79,7 @@ async def pod_request(task: PodTask, settings: Settings, repository: SwarmReposi
         payload=await run_blocking(encode_fitting, payload),
         deadline_seconds=deadline_seconds(options, task.entries),
         nonce=payload.nonce,
-        adopt_ended=task.adopt_ended,
+        adopt_ended=task.token > 1,
     )
 
 
@@ -124,7 +125,7 @@ async def _repository(task: PodTask, settings: Settings, repository: SwarmReposi
         return None
     url = task.swarm.spec.options.pod_repository_url
     if url is None:
-        pack = await repository.snapshot(base, task.checkpoint, MAX_PAYLOAD_BYTES)
+        pack = await repository.pack_of(base, task.checkpoint, MAX_PAYLOAD_BYTES)
         return RepositoryAccess(base_commit=base, pack=pack)
     wanted = task.checkpoint or base
     pack = b"" if wanted == origin else await repository.difference(wanted, [origin], MAX_PAYLOAD_BYTES)

@@ -40,7 +40,8 @@ from swarmq.fleet.pod_following import Follower, Stopped, TornLog
 from swarmq.fleet.pod_payload import PodTask, pod_request
 from swarmq.fleet.result_cache import cached_outcome, keep_result
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import plan_of, repository_of
+from swarmq.fleet.stages import repository_of
+from swarmq.fleet.standing import plan_of
 from swarmq.models.branch import BranchRecord, Exit, Observation, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.plan import Kind, Subtask
@@ -131,12 +132,9 @@ class PodWork:
         model = spec.model or model_of(self.runtime, swarm)
         self.journal.price = self.runtime.models.price(model)
         pods = await self.runtime.pod_access.get()
+        budget = self.runtime.settings.pod_budget
         self._permit = await self.runtime.store.pods.acquire(
-            self.swarm_id,
-            self.branch_id,
-            self.claim.token,
-            budget=self.runtime.settings.pod_budget,
-            on_wait=self._on_wait,
+            self.swarm_id, self.branch_id, self.claim.token, budget, self._on_wait
         )
         while True:
             found = await self._in_pod(pods, swarm, subtask, model)
@@ -164,16 +162,7 @@ class PodWork:
         self._continued_from = next((entry.adopted_from for entry in (*entries, *adopted) if entry.adopted_from), None)
         counters = await store.swarms.counters(self.swarm_id)
         task = PodTask(
-            swarm,
-            subtask,
-            spec,
-            self.claim.token,
-            model,
-            entries,
-            self._checkpoint,
-            self._continuation,
-            counters,
-            adopt_ended=self.claim.token > 1,
+            swarm, subtask, spec, self.claim.token, model, entries, self._checkpoint, self._continuation, counters
         )
         request = await pod_request(task, self.runtime.settings, self._repository)
         self._doing = "waiting for its pod"
@@ -266,7 +255,7 @@ class PodWork:
     def _with_figures(self, outcome: Outcome) -> Outcome:
         """What the pod says of steps, money and commits is not taken on trust."""
         ended = self._ended(outcome.exit, outcome.error or "")
-        kept = {"exit", "text", "error", "fault", "limit", "retries", "model_status"}
+        kept = {"exit", "text", "error", "fault", "limit", "retries", "model_status", "verify"}
         return ended.model_copy(update={name: getattr(outcome, name) for name in kept})
 
     async def checkpoint(self) -> None:

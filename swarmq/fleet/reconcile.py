@@ -7,7 +7,7 @@ copies of this task send no more than one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -15,11 +15,14 @@ import structlog
 from swarmq.errors import StoreError
 from swarmq.fleet.dispatch import branch_task_id
 from swarmq.fleet.ending import cancel_branch
+from swarmq.fleet.merging import MERGE
+from swarmq.fleet.racing import stop_losers
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import finish, plan_of
+from swarmq.fleet.stages import finish
+from swarmq.fleet.standing import Standing
 from swarmq.models.branch import BranchRecord, BranchState
 from swarmq.models.swarm import SwarmRecord, SwarmState
-from swarmq.store.stages import StageRecord
+from swarmq.orchestrator.scheduling import Move
 
 log = structlog.get_logger()
 
@@ -29,25 +32,22 @@ LONGEST_INTERVAL = 32
 
 @dataclass(frozen=True)
 class Stuck:
-    """What one look at a stage found. ``send`` are branches whose message is missing, ``stop`` those to be stopped."""
+    """What one look found. ``send`` are branches whose message is missing, ``stop`` those to be stopped."""
 
     send: tuple[BranchRecord, ...] = ()
     stop: tuple[BranchRecord, ...] = ()
-    finish_stage: bool = False
 
 
-def find_stuck(stage: StageRecord, branches: list[BranchRecord], now: float, patience_seconds: float) -> Stuck:
-    """Expired leases, messages that nobody claimed, marks that nobody saw, a stage whose end nobody noticed. Pure."""
-    members = [branch for branch in branches if branch.spec.stage == stage.stage]
+def find_stuck(branches: Iterable[BranchRecord], now: float, patience_seconds: float) -> Stuck:
+    """Expired leases, messages that nobody claimed, marks that nobody saw. Pure."""
     send, stop = [], []
-    for branch in members:
+    for branch in branches:
         running, queued = branch.state is BranchState.RUNNING, branch.state is BranchState.QUEUED
         if (running and branch.lease_until < now) or (queued and branch.queued_at + patience_seconds < now):
             send.append(branch)
         elif running and branch.cancel_reason is not None:
             stop.append(branch)
-    over = all(branch.state is BranchState.DONE for branch in members)
-    return Stuck(tuple(send), tuple(stop), over and stage.state != "finished")
+    return Stuck(tuple(send), tuple(stop))
 
 
 def standstill(branch: BranchRecord) -> str:
@@ -87,7 +87,7 @@ class _Swarm:
                     return 0
                 return await self._job("plan", lambda: dispatch.plan(self.id))
             case SwarmState.RUNNING:
-                return 0 if self._paused else await self._look_at_stage()
+                return 0 if self._paused else await self._look_at_stages()
         # Finishing, or ended with producers that are still to be told.
         if record.state.final and record.finished_at + self.patience_seconds > self.now:
             return 0
@@ -115,22 +115,18 @@ class _Swarm:
         job = await self.store.jobs.look(self.id, name)
         return 0 if job.held else await self._send(f"{name}:{job.token}", send)
 
-    async def _look_at_stage(self) -> int:
-        number = max(self.record.stage, 0)
-        stage = await self.store.stages.load(self.id, number)
-        if stage is None:
-            return await self._send(f"start_stage:{number}", lambda: self.dispatch.start_stage(self.id, number))
-        branches = await self.store.branches.load_all(self.id)
-        await self._cancel_rest(branches)
-        stuck = find_stuck(stage, branches, self.now, self.patience_seconds)
-        sent = await self._move_branches(stuck)
-        if stage.state == "finished":
-            sent += await self._next_stage(stage)
-        elif stuck.finish_stage:
-            sent += await self._job(f"finish_stage:{number}", lambda: self.dispatch.finish_stage(self.id, number))
-        return sent
+    async def _look_at_stages(self) -> int:
+        standing = await Standing.load(self.store, self.id, self.record)
+        await self._cancel_rest(standing.branches)
+        for subtask_id, race in standing.races.items():  # its winner's worker died before it had stopped the others
+            await stop_losers(self.store, self.dispatch, self.id, subtask_id, race.winner)
+        sent = await self._move_branches(find_stuck(standing.branches, self.now, self.patience_seconds))
+        if standing.due() or standing.closable():
+            stage = standing.open_stages[0].stage
+            return sent + await self._job(MERGE, lambda: self.dispatch.finish_stage(self.id, stage))
+        return sent + await self._next(standing)
 
-    async def _cancel_rest(self, branches: list[BranchRecord]) -> None:
+    async def _cancel_rest(self, branches: Iterable[BranchRecord]) -> None:
         """The swarm was marked, and whoever marked it died before it had marked every branch."""
         reason = self.record.cancel_reason
         for branch in branches if reason is not None else ():
@@ -148,11 +144,16 @@ class _Swarm:
         await self.dispatch.terminate([branch_task_id(self.id, branch_id) for branch_id in stop])
         return len(send)
 
-    async def _next_stage(self, stage: StageRecord) -> int:
-        """The stage is closed, but its successor's message or the end of the swarm got lost."""
-        if stage.finished_at + self.patience_seconds > self.now:
+    async def _next(self, standing: Standing) -> int:
+        """Something could start, or the swarm end, but the message for it got lost."""
+        ends = [*(stage.finished_at for stage in standing.stages), *(one.finished_at for one in standing.branches)]
+        if max(ends, default=0.0) + self.patience_seconds > self.now:
             return 0
-        if stage.stage + 1 >= len(plan_of(self.record).stages) or self.record.cancel_reason is not None:
-            return await self._send(f"finish:{stage.stage}", lambda: finish(self.runtime, self.record))
-        # closed already: it only goes on
-        return await self._send(f"go_on:{stage.stage}", lambda: self.dispatch.finish_stage(self.id, stage.stage))
+        match standing.move:
+            case Move.OPEN:
+                number = standing.opening.stage
+                return await self._send(f"start_stage:{number}", lambda: self.dispatch.start_stage(self.id, number))
+            case Move.FINISH:
+                return await self._send(f"finish:{self.record.stage}", lambda: finish(self.runtime, self.record))
+            case Move.WAIT:
+                return 0

@@ -9,7 +9,7 @@ import structlog
 from swarmq.errors import NotFoundError, SchemaError, StoreError, WorkspaceError
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import plan_of
+from swarmq.fleet.standing import plan_of
 from swarmq.models.branch import BranchSpec, Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.plan import Kind, Subtask

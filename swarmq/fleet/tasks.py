@@ -22,7 +22,8 @@ from swarmq.fleet.pool import current_job
 from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.run import run
 from swarmq.fleet.runtime import Runtime, Runtimes
-from swarmq.fleet.stages import finish_stage, start_stage
+from swarmq.fleet.settling import finish_stage
+from swarmq.fleet.stages import start_stage
 from swarmq.models.swarm import SwarmState
 from swarmq.store import keys
 
@@ -86,7 +87,7 @@ def _register_work(own: Any, perform: Any) -> None:
 
     @own("swarmq.start_stage", ignore_result=True)
     def start(self: Any, swarm_id: str, stage: int) -> None:
-        perform(self, lambda runtime: start_stage(runtime, swarm_id, stage))
+        perform(self, lambda runtime: start_stage(runtime, swarm_id))
 
     @own("swarmq.run_branch")
     def branch(self: Any, swarm_id: str, branch_id: str) -> dict[str, Any]:

@@ -40,8 +40,14 @@ class EventType(StrEnum):
     BRANCH_PARKED = "branch.parked"  # step
     BRANCH_POD = "branch.pod"  # notice: what its pod waits for, or why it was lost
     LEASE_LOST = "branch.lease_lost"  # worker
+    PROMOTED = "branch.promoted"  # by: verify, score
+    VERIFY_STARTED = "verify.started"  # commands, commit
+    VERIFY_PASSED = "verify.passed"  # command, seconds, changed, commit
+    VERIFY_FAILED = "verify.failed"  # command, exit_code, ending, output, seconds, changed, commit, round, rounds
     MERGED = "merge.merged"  # commit, files, insertions, deletions
     CONFLICT = "merge.conflict"  # files
+    RESOLVING = "merge.resolving"  # resolver, files
+    REJECTED = "merge.rejected"  # files
     SWARM_FINISHED = "swarm.finished"  # state, branch, commit, error
 
 

@@ -56,6 +56,14 @@ class Subtask(Record):
             )
         return self
 
+    @model_validator(mode="after")
+    def _verifiable(self) -> Subtask:
+        if self.kind is Kind.READ and self.verify:
+            raise ValueError(
+                f"subtask {self.name!r}: verify: branches of kind read have no worktree of their own to run it in"
+            )
+        return self
+
     @property
     def id(self) -> str:
         return slug(self.name)
@@ -99,9 +107,19 @@ class Plan(Record):
         return depths
 
     @cached_property
+    def depths(self) -> dict[str, int]:
+        """By name: the longest path from a root."""
+        return self._depths()
+
+    @cached_property
+    def ids(self) -> dict[str, str]:
+        """Name -> id."""
+        return {subtask.name: subtask.id for subtask in self.subtasks}
+
+    @cached_property
     def stages(self) -> tuple[tuple[Subtask, ...], ...]:
         """Subtasks by their longest path from a root, each stage in priority order, then plan order."""
-        depths = self._depths()
+        depths = self.depths
         stages: list[list[Subtask]] = [[] for _ in range(max(depths.values()) + 1)]
         for subtask in self.subtasks:
             stages[depths[subtask.name]].append(subtask)

@@ -11,6 +11,7 @@ from pydantic_core import PydanticSerializationError
 from swarmq.errors import SchemaError
 from swarmq.models.base import SCHEMA_VERSION, Record
 from swarmq.models.messages import FinishReason, Message, Usage
+from swarmq.models.verify import VerifyReport
 
 
 class Entry(Record):
@@ -25,6 +26,10 @@ class Entry(Record):
     finish: FinishReason | None = Field(None, description="Of an assistant message: why the model stopped.")
     adopted_from: str | None = Field(
         None, description="swarm/branch that this was said in and paid by; here it counts for no limit and no figure."
+    )
+
+    verify: VerifyReport | None = Field(
+        None, description="Of a message that sends an agent back which said that it is done: what verify came to."
     )
 
     def encode(self) -> bytes:

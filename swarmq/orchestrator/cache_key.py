@@ -10,6 +10,7 @@ import orjson
 from swarmq.models.messages import ToolSpec
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Subtask
+from swarmq.orchestrator.verifying import branch_commands
 
 _FORMAT = 1
 """Grows when prompts or tools change so that earlier results would not be had again."""
@@ -45,6 +46,7 @@ def cache_key(
         "specialty": subtask.specialty,
         "limits": {name: chosen[name] for name in _LIMITS},
         "surroundings": {name: chosen[name] for name in _SURROUNDINGS},
+        "verify": branch_commands(options, subtask),
         "tools": [tool.model_dump(mode="json") for tool in tools],
         "dependencies": dict(dependencies),
         "base_tree": base_tree,

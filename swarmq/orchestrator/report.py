@@ -11,6 +11,8 @@ TEXT_CHARACTERS = 20_000
 LAST_WORDS_CHARACTERS = 2000
 """Of an agent that failed: its last text often says why."""
 DIFF_CHARACTERS = 4000
+VERIFY_CHARACTERS = 2000
+"""The end of an output: test runners sum up there."""
 FILES_LISTED = 20
 CONFLICTS_SHOWN = 5
 TASK_CHARACTERS = 200
@@ -51,7 +53,9 @@ def _success(result: SubtaskResult) -> Iterator[str]:
     yield cut(result.text.strip() or "(no text)", TEXT_CHARACTERS)
     if result.merge is not None:
         yield ""
-        yield _merged(result.merge)
+        resolved = f" Its conflict was resolved by {result.resolved_by}." if result.resolved_by else ""
+        yield f"{_merged(result.merge)}{resolved}"
+    yield from _race(result)
 
 
 def _failure(result: SubtaskResult) -> Iterator[str]:
@@ -60,13 +64,45 @@ def _failure(result: SubtaskResult) -> Iterator[str]:
     if result.text.strip():
         heading = "What the agent says" if result.status is SubtaskStatus.CONFLICT else "Its last words"
         yield f"\n{heading}:\n{cut(result.text.strip(), LAST_WORDS_CHARACTERS)}"
+    yield from _verified(result)
     if result.merge is not None and result.merge.status == "conflict":
         yield from _conflict(result.merge)
-    if result.merge is not None and result.merge.status == "unmerged":
+    if result.merge is not None and result.merge.status in ("unmerged", "rejected"):
         yield ""
         yield _merged(result.merge)
+    yield from _race(result)
     if result.worktree is not None:
         yield f"\nIts files are kept in {result.worktree}"
+
+
+def _race(result: SubtaskResult) -> Iterator[str]:
+    """What became of each candidate."""
+    if result.candidates:
+        yield f"\nRace of {len(result.candidates)}:"
+    for one in result.candidates:
+        how = "won" if one.promoted and result.success else one.exit.value
+        score = "" if one.score is None else f", score {one.score:.2f}"
+        why = f": {one.error}" if one.error and not one.promoted else ""
+        model = f", {one.model}" if one.model else ""
+        yield f"- {one.branch_id}{model}: {how} after {_steps(one.steps)}{score}{why}"
+
+
+def _steps(steps: int) -> str:
+    return "1 step" if steps == 1 else f"{steps} steps"
+
+
+def _verified(result: SubtaskResult) -> Iterator[str]:
+    """What the command printed that did not pass: on the merged tree, else in the branch's worktree."""
+    rejected = result.merge.verify if result.merge is not None and result.merge.status == "rejected" else None
+    report = rejected or result.verify
+    if report is None or report.passed:
+        return
+    where = " on the merged tree" if report is rejected else ""
+    yield f"\nVerify{where}: {report.command} {report.ending}"
+    if report.output.strip():
+        yield _indented(report.output[-VERIFY_CHARACTERS:])
+    if report.whole is not None:
+        yield f"    [the whole of what it printed: {report.whole}]"
 
 
 def _merged(merge: MergeReport) -> str:
@@ -75,7 +111,7 @@ def _merged(merge: MergeReport) -> str:
             lines = f"+{merge.insertions} -{merge.deletions}"
             return f"Merged: {_count(len(merge.files))} ({lines}): {_names(merge.files)}"
         case "rejected":
-            return "Not merged: the merged tree did not pass verify"
+            return f"Not merged: with it the merged tree does not pass verify ({_names(merge.files)})"
         case "empty":
             return "Merged: nothing was left to merge, the changes were there already."
         case "unmerged":

@@ -21,6 +21,7 @@ from swarmq.agent.assignment import Assignment, LoopResult
 from swarmq.agent.loop import run_agent
 from swarmq.agent.prompts import opening_messages, project_instructions, resume_note, retry_note
 from swarmq.agent.tools.base import Toolbox, ToolContext
+from swarmq.agent.verifying import BranchVerify, VerifyPlace
 from swarmq.errors import SwarmqError, WorkspaceError
 from swarmq.models.branch import Exit, Outcome
 from swarmq.models.messages import Message
@@ -104,6 +105,7 @@ class _Run:
         self._repository: SwarmRepository | None = None
         self._worktree: Worktree | None = None
         self._shell: Shell | None = None
+        self._verify: BranchVerify | None = None
 
     def send(self, record: LogRecord) -> None:
         self._write(self._encoder.lines(record))
@@ -152,17 +154,19 @@ class _Run:
     async def _agent(self) -> LoopResult:
         payload, spec = self.payload, self.spec
         root = self._worktree.path if self._worktree is not None else None
-        toolbox = Toolbox(
-            ToolContext(
-                root=root,
-                kind=spec.kind,
-                swarm_id=spec.swarm_id,
-                subtask_id=spec.subtask_id,
-                branch_id=spec.id,
-                shell=self._shell,
-                outputs=self._outputs,
-            )
+        tools = ToolContext(
+            root=root,
+            kind=spec.kind,
+            swarm_id=spec.swarm_id,
+            subtask_id=spec.subtask_id,
+            branch_id=spec.id,
+            shell=self._shell,
+            outputs=self._outputs,
         )
+        toolbox = Toolbox(tools)
+        if self._repository is not None and self._worktree is not None and self._shell is not None:
+            place = VerifyPlace(self._repository, self._worktree, self._shell, tools.saved.reserve)
+            self._verify = BranchVerify(place, payload.verify, payload.options, spec, self._checkpoint, self.journal)
         opening = opening_messages(
             subtask=payload.subtask,
             branch_id=spec.id,
@@ -170,10 +174,12 @@ class _Run:
             tools=toolbox.specs(),
             project=await project_instructions(root) if root is not None else "",
             context=payload.context,
+            approach=spec.approach,
+            verify=payload.verify,
         )
         assignment = Assignment(spec, payload.options, opening, payload.entries, self._note(root), payload.adopted)
         model = await self.models.open(payload.model.spec)
-        return await run_agent(assignment, model, toolbox, self.journal, self._checkpoint)
+        return await run_agent(assignment, model, toolbox, self.journal, self._checkpoint, verify=self._verify)
 
     def _note(self, root: Path | None) -> Message | None:
         """What an agent is told that does not begin."""
@@ -188,6 +194,8 @@ class _Run:
         access, repository, worktree = self.payload.repository, self._repository, self._worktree
         if access is None or repository is None or worktree is None or self.spec.kind is not Kind.EDIT:
             return
+        if self._verify is not None and self._verify.running:
+            return  # what verify writes is not the agent's work
         previous = self.journal.checkpoint
         commit = await repository.checkpoint(worktree, previous)
         if commit is not None:
@@ -207,6 +215,7 @@ class _Run:
     async def _conclude(self, loop: LoopResult) -> ResultRecord:
         """Commit what an edit branch left, and refuse what its kind does not allow."""
         outcome = loop.outcome(cost_usd=None, duration_seconds=self._seconds(), continued_from=None)
+        outcome = outcome.model_copy(update={"verify": self.journal.verified})
         pack = None
         if outcome.exit in (Exit.COMPLETED, Exit.BUDGET_EXHAUSTED) and self.spec.kind is Kind.EDIT:
             pack = await self._commit()

@@ -12,6 +12,7 @@ from swarmq.models.branch import Observation
 from swarmq.models.events import Event
 from swarmq.models.messages import Usage
 from swarmq.models.transcript import Entry
+from swarmq.models.verify import VerifyReport
 from swarmq.pod.payload import Slice
 from swarmq.pod.protocol import LogRecord, ProbeRecord, StepRecord
 from swarmq.providers.prices import Price
@@ -34,8 +35,11 @@ class LogJournal:
     ) -> None:
         self._send, self._slice, self._price = send, slice_, price
         self._progress = Progress()
+        self.verified: VerifyReport | None = None
+        """The last report of verify, with which the work goes or does not."""
         for entry in entries:
             self._progress.saw(entry)
+            self.verified = entry.verify or self.verified
         self.index, self.doing, self.checkpoint = len(entries), "starting", None
         self._steps, self._usage, self._nano_usd = 0, Usage(), 0
         self._told: list[Event] = []
@@ -46,8 +50,15 @@ class LogJournal:
     def observe(self) -> ProbeRecord:
         usage = self._progress.usage
         tokens = usage.input_tokens + usage.output_tokens
-        seen = Observation(at=time.time(), steps=self._progress.steps, tokens=tokens, doing=self.doing)
-        return ProbeRecord(observation=seen)
+        return ProbeRecord(
+            observation=Observation(
+                at=time.time(),
+                steps=self._progress.steps,
+                tokens=tokens,
+                doing=self.doing,
+                verified=None if self.verified is None else self.verified.passed,
+            )
+        )
 
     async def record(
         self,

@@ -70,6 +70,7 @@ class Payload(Record):
     token: int = Field(ge=1)
     options: SwarmOptions
     subtask: Subtask
+    verify: tuple[str, ...] = Field((), description="Commands that the work has to pass.")
     context: str = Field("", description="The results of the subtasks that this one builds on.")
     entries: tuple[Entry, ...] = Field((), description="What was recorded before; the run goes on behind it.")
     adopted: tuple[Entry, ...] = Field((), description="Of an earlier swarm's branch that this one goes on with.")

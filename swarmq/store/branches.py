@@ -73,10 +73,14 @@ class Renewal:
 
 @dataclass(frozen=True)
 class Finished:
-    """What follows from an end: ``advance``: finish the stage; ``publish``: branches that may start now."""
+    """What follows from an end: ``advance``: finish the stage; ``publish``: branches that may start now.
+
+    ``won``: it has won the race for its subtask, and the other candidates are to be stopped.
+    """
 
     advance: bool
     publish: tuple[str, ...]
+    won: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,12 +121,22 @@ class Branches:
         return bool(await self._gate.script("branch_release", (keys.SWARM(swarm_id),), (branch_id, token)))
 
     async def finish(
-        self, swarm_id: str, branch_id: str, token: int, outcome: Outcome, events: Sequence[Event] = ()
+        self,
+        swarm_id: str,
+        branch_id: str,
+        token: int,
+        outcome: Outcome,
+        events: Sequence[Event] = (),
+        *,
+        wins: bool = False,
     ) -> Finished:
-        """End the branch and tell the events. LeaseLost where the caller is not the holder any more."""
-        arguments: list[Word] = [branch_id, token, outcome.exit, dump(outcome), *map(encode, events)]
-        advance, publish = await self._gate.script("branch_finish", (keys.SWARM(swarm_id),), arguments)
-        return _finished(advance, publish)
+        """End the branch and tell the events. LeaseLost where the caller is not the holder any more.
+
+        ``wins``: it is a candidate whose work has passed verify; the first of them wins the race.
+        """
+        arguments: list[Word] = [branch_id, token, outcome.exit, dump(outcome), int(wins), *map(encode, events)]
+        advance, publish, won = await self._gate.script("branch_finish", (keys.SWARM(swarm_id),), arguments)
+        return Finished(advance == b"1", tuple(publish.decode().split()), won == b"1")
 
     async def cancel(self, swarm_id: str, branch_id: str, reason: str) -> Cancelled:
         """End a branch that nobody holds; mark one that runs. The first reason stays. NotFoundError."""

@@ -38,7 +38,7 @@ RESULTS = _swarm("results", "hash", "swarm_results: subtask id -> SubtaskResult"
 SUBTASKS = _swarm("subtasks", "hash", "swarm_plan, swarm_results, branch_*: subtask id -> status")
 CANVASES = _swarm("canvases", "hash", "swarm_create, swarm_canvas: Celery task id -> what to call afterwards")
 COUNTERS = _swarm("counters", "hash", "record, budget_*, counters_add: steps, tokens, cost, reservations, retries …")
-JOBS = _swarm("jobs", "hash", "job_*, budget_*: leases of plan, finish_stage:N, finish_swarm; what their calls reserve")
+JOBS = _swarm("jobs", "hash", "job_*, budget_*: leases of plan, merge, finish_swarm; what their calls reserve")
 EVENTS = _swarm("events", "stream", "any: what the swarm tells, at most about 100,000")
 AUDIT = _swarm("audit", "stream", "audit: who decided what")
 SHARED = _swarm("shared", "hash", "shared_publish: key -> value with its schema and tags")
@@ -49,6 +49,10 @@ WAITING = _swarm("waiting", "list", "stage_open, branch ends: branches for which
 SLOTS = _swarm("slots", "set", "stage_open, branch ends: queued and running branches, at most max_subagents")
 RUNNING = _swarm("running", "set", "branch_*: branches that somebody holds; fewer than slots")
 NUDGES = _swarm("nudges", "hash", "nudge: what was found standing still, how often it was sent again, and when next")
+RACES = _swarm("races", "hash", "branch_finish, race_decide: subtask id -> who won its race, by what and when")
+VERIFIED = _swarm(
+    "verified", "hash", "verify_*: tree and commands -> the run that verifies it, its report if it passed"
+)
 STAGE = _swarm("stage:%s", "hash", "stage_*, branch ends: state, times, merges")
 STAGE_BRANCHES = _swarm("stage:%s:branches", "list", "stage_open: ids of the stage's branches")
 STAGE_DONE = _swarm("stage:%s:done", "set", "branch ends: ids of those that have ended")

@@ -13,10 +13,12 @@ from swarmq.store.health import Health
 from swarmq.store.jobs import Jobs
 from swarmq.store.limiter import FleetLimiter
 from swarmq.store.pod_budget import PodBudget
+from swarmq.store.races import Races
 from swarmq.store.shared import Shared
 from swarmq.store.stages import Stages
 from swarmq.store.swarms import Swarms
 from swarmq.store.transcripts import Transcripts
+from swarmq.store.verified import Verified
 from swarmq.store.workers import Workers
 
 
@@ -28,6 +30,7 @@ class Store:
         self.swarms = Swarms(gate)
         self.stages = Stages(gate)
         self.branches = Branches(gate)
+        self.races = Races(gate)
         self.control = Control(gate)
         self.budgets = Budgets(gate)
         self.jobs = Jobs(gate)
@@ -36,6 +39,7 @@ class Store:
         self.shared = Shared(gate)
         self.cache = Cache(gate)
         self.audit = Audit(gate)
+        self.verified = Verified(gate)
         self.workers = Workers(gate)
         self.limiter = FleetLimiter(gate)
         self.pods = PodBudget(gate)

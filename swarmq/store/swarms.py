@@ -153,6 +153,11 @@ class Swarms:
         """
         return bool(await self._own("swarm_mark", swarm_id, "cancel_reason", reason))
 
+    async def cancel_reason(self, swarm_id: str) -> str | None:
+        """Why the swarm is to end as cancelled; None where it is not, or is gone."""
+        raw = await self._gate.call("HGET", keys.SWARM(swarm_id), "cancel_reason")
+        return None if raw is None else raw.decode()
+
     async def put_results(self, swarm_id: str, results: Mapping[str, SubtaskResult]) -> None:
         """Write what became of subtasks; an ended swarm's results stay as they are."""
         flat = [word for id_, result in results.items() for word in (id_, result.status, dump(result))]

@@ -36,7 +36,7 @@ def adopted_head(clone: PrivateClone, worktree: Worktree) -> str:
     Otherwise (HEAD moved back or to other history, ``.git`` deleted or broken) the base: no work is lost, because the
     files are taken as they are.
     """
-    head = _head_of(worktree.path / ".git")
+    head = head_of(worktree.path / ".git")
     if head is None:
         return worktree.base
     if head in (worktree.head, worktree.base):
@@ -62,7 +62,7 @@ def _adopt(clone: PrivateClone, worktree: Worktree, head: str) -> str:
         return worktree.base
 
 
-def _head_of(git_dir: Path) -> str | None:
+def head_of(git_dir: Path) -> str | None:
     """The commit id in HEAD, or in the ref that it names."""
     if git_dir.is_symlink():
         return None

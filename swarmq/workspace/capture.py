@@ -15,7 +15,8 @@ FLUSH_BYTES = 1024 * 1024
 class Capture:
     """Takes chunks of output. Nothing is written to ``spill`` while all of it fits into ``limit_bytes``."""
 
-    def __init__(self, limit_bytes: int, spill: Path | None, cap_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, spill: Path | None, cap_bytes: int, kept_bytes: int | None = None) -> None:
+        """``cap_bytes``: what is read at most; ``kept_bytes``: of it, what goes into the file (default: all)."""
         self.total_bytes = 0
         self.spilled = False
         self.full = False
@@ -23,7 +24,9 @@ class Capture:
         self.follow = False
         """Set when the output outlives its command: then all of it goes to the file, as it comes."""
         self._lock = asyncio.Lock()
-        self._limit, self._cap, self._spill = limit_bytes, cap_bytes, spill
+        self.cap_bytes = cap_bytes
+        self._limit, self._spill = limit_bytes, spill
+        self._room = cap_bytes if kept_bytes is None else kept_bytes
         self._head, self._tail = bytearray(), bytearray()
         self._pending: list[bytes] = []  # seen, and not yet in the file
         self._pending_bytes = 0
@@ -38,7 +41,7 @@ class Capture:
             chunk = await reader.read(CHUNK_BYTES)
             if not chunk:
                 break
-            room = self._cap - self.total_bytes
+            room = self.cap_bytes - self.total_bytes
             self.full = len(chunk) > room
             self._take(chunk[:room])
             if self._pending_bytes >= (1 if self.follow else FLUSH_BYTES):
@@ -52,9 +55,11 @@ class Capture:
         self._tail += chunk[room:]
         if len(self._tail) > 2 * self._limit:  # trimmed now and then only, so that small chunks stay cheap
             del self._tail[: len(self._tail) - self._limit]
-        if self._spill is not None:
-            self._pending.append(chunk)
-            self._pending_bytes += len(chunk)
+        kept = chunk[: self._room]
+        if self._spill is not None and kept:
+            self._room -= len(kept)
+            self._pending.append(kept)
+            self._pending_bytes += len(kept)
 
     async def flush(self) -> None:
         """Bring the file up to date, if the output is one that needs it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from swarmq.errors import WorkspaceError
 from swarmq.workspace.adoption import adopted_head
 from swarmq.workspace.commit_object import checkpoint_message, with_trailers
 from swarmq.workspace.git import IDENTITY
-from swarmq.workspace.private_clone import PrivateClone
+from swarmq.workspace.private_clone import PrivateClone, valid_commit
 from swarmq.workspace.staging import changed_names, numstat, stage, write_tree
 from swarmq.workspace.worktrees import Worktree, fence, index_of, view_of
 
@@ -48,7 +48,7 @@ def checkpoint(clone: PrivateClone, worktree: Worktree, previous: str | None) ->
 
     Raises WorkspaceError if a newer token has taken the branch over.
     """
-    tree = _staged_tree(clone, worktree, strict=False)
+    tree = staged_tree(clone, worktree, strict=False)
     head = adopted_head(clone, worktree)
     if (tree, head) == _last(clone, worktree, previous):
         return None
@@ -71,42 +71,55 @@ def _last(clone: PrivateClone, worktree: Worktree, previous: str | None) -> tupl
 
 
 def commit(
-    clone: PrivateClone, worktree: Worktree, message: str, trailers: Mapping[str, str], author: str
+    clone: PrivateClone,
+    worktree: Worktree,
+    message: str,
+    trailers: Mapping[str, str],
+    author: str,
+    theirs: str | None = None,
 ) -> CommitInfo | None:
     """The finished commit of a branch, on its work ref; None where its files are those of its base.
 
     Commits that the agent made itself are kept below it; if they hold everything, the last of them gets the trailers.
-    Called again, it gives the commit that is there.
+    With ``theirs`` it is a merge of both, also where that leaves the base's files as they are. Called again, it gives
+    the commit that is there.
     """
-    tree = _staged_tree(clone, worktree, strict=True)
-    if tree == clone.commit(worktree.base).tree:
+    tree = staged_tree(clone, worktree, strict=True)
+    if theirs is None and tree == clone.commit(worktree.base).tree:
         return None
     head = adopted_head(clone, worktree)
     own = clone.commit(head)
+    parents = (head,) if theirs is None or clone.contains(head, valid_commit(theirs)) else (head, theirs)
+    rewrites = parents == (head,) and head != worktree.base and own.tree == tree
     ref = clone.work_ref(worktree.branch_id)
     done = clone.resolve(ref)
-    made = done if done is not None and _same(clone, done, tree, head) else None
-    if made is None and head != worktree.base and own.tree == tree:
+    made = done if done is not None and _same(clone, done, tree, (parents, own.parents)) else None
+    if made is None and rewrites:
         made = clone.write_commit(own.rewritten(own.parents, trailers))
     elif made is None:
         text = with_trailers(message.replace("\0", ""), trailers).encode("utf-8", "surrogateescape")
-        variables = identity(author)
-        made = clone.git.run("commit-tree", tree, "-p", head, "-F", "-", stdin=text, variables=variables).text
+        made = write_commit(clone, tree, parents, text, author)
     with fence(clone, worktree.branch_id, worktree.token) as check:
         if made != done:
             move_ref(clone, ref, made, done, check)
     return CommitInfo(made, *numstat(clone.git, worktree.base, made))
 
 
+def write_commit(clone: PrivateClone, tree: str, parents: Sequence[str], message: bytes, author: str = IDENTITY) -> str:
+    """Store a commit of ours; its id."""
+    named = [word for parent in parents for word in ("-p", parent)]
+    return clone.git.run("commit-tree", tree, *named, "-F", "-", stdin=message, variables=identity(author)).text
+
+
 def changed_files(clone: PrivateClone, worktree: Worktree) -> tuple[str, ...]:
     """Names of the files that differ from the branch's base."""
     if worktree.token == 0:  # readers share their index: it is only read
         return tuple(changed_names(view_of(clone, worktree)))
-    tree = _staged_tree(clone, worktree, strict=False)
+    tree = staged_tree(clone, worktree, strict=False)
     return numstat(clone.git, worktree.base, tree)[0]
 
 
-def _staged_tree(clone: PrivateClone, worktree: Worktree, *, strict: bool) -> str:
+def staged_tree(clone: PrivateClone, worktree: Worktree, *, strict: bool) -> str:
     """The tree of the files as they are. git is asked to write it only where the index changed since the last time."""
     view, index = view_of(clone, worktree), index_of(clone, worktree)
     if not index.is_file():
@@ -131,10 +144,10 @@ def _identity(index: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _same(clone: PrivateClone, done: str, tree: str, head: str) -> bool:
-    """Whether a finished commit holds these files on that history, so that none is made again."""
+def _same(clone: PrivateClone, done: str, tree: str, histories: Collection[tuple[str, ...]]) -> bool:
+    """Whether a finished commit holds these files on one of those parents, so that none is made again."""
     found = clone.commit(done)
-    return found.tree == tree and (found.parents[:1] == (head,) or found.parents == clone.commit(head).parents)
+    return found.tree == tree and found.parents in histories
 
 
 def move_ref(clone: PrivateClone, ref: str, new: str, expected: str | None, check: Callable[[], None]) -> None:

@@ -6,51 +6,95 @@ parent tells a repeated merge from a new one.
 
 from __future__ import annotations
 
-import secrets
-from pathlib import Path, PurePosixPath
+import re
+from dataclasses import dataclass
 
 from swarmq.errors import WorkspaceError
 from swarmq.models.swarm import MergeReport
-from swarmq.workspace.commits import identity
-from swarmq.workspace.git import GitAt, shown
+from swarmq.workspace.attributes import carry_attributes
+from swarmq.workspace.commits import write_commit
+from swarmq.workspace.git import shown
+from swarmq.workspace.merge_tree import MergedTree, merge_tree
 from swarmq.workspace.private_clone import PrivateClone, valid_commit
 from swarmq.workspace.staging import numstat
-from swarmq.workspace.worktrees import remove_tree
 
 DIFF_CHARACTERS = 20_000
 DIFFED_FILES = 20
 """Conflicts in more files are listed by name only: a report has to fit into a record."""
+PREPARED = "refs/swarmq-prepared"
 _SWAP_ROUNDS = 20
-_ATTRIBUTES = ".gitattributes"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedMerge:
+    """A merge commit on which no branch stands yet. ``report`` is what landing it will have done."""
+
+    tip: str
+    commit: str
+    report: MergeReport
+
+
+def prepare_merge(
+    clone: PrivateClone, commit: str, message: str, theirs: str | None = None
+) -> PreparedMerge | MergeReport:
+    """Merge a commit with the integration branch, which stays where it is until the merge lands.
+
+    A report where there is nothing to land: "merged", with the same merge commit, if that was done before; "empty" for
+    a commit that the branch holds already without a merge of its own; "conflict". ``theirs`` is the commit whose
+    conflict ``commit`` resolves: it counts as merged as well, also where ``commit`` does not stand on it.
+    """
+    valid_commit(commit)
+    tip, merges = _standing(clone)
+    if commit in merges:
+        merge, before = merges[commit]
+        return _merged(merge, numstat(clone.git, before, merge))
+    if commit in (tip, clone.base_commit):
+        return MergeReport(status="empty", commit=tip)
+    merged = merge_tree(clone, tip, commit)
+    if not merged.clean:
+        return _conflict(clone, tip, commit, merged)
+    change = numstat(clone.git, tip, merged.tree)
+    if not change[0] and clone.contains(tip, commit):
+        return MergeReport(status="empty", commit=tip)
+    parents = [tip, commit]
+    if theirs is not None and not clone.contains(commit, valid_commit(theirs)):
+        parents.append(theirs)
+    made = write_commit(clone, merged.tree, parents, message.replace("\0", "").encode("utf-8", "surrogateescape"))
+    clone.git.run("update-ref", _prepared_ref(made), made)
+    carry_attributes(clone, tip, made, change[0])
+    return PreparedMerge(tip, made, _merged(made, change))
+
+
+def land(clone: PrivateClone, prepared: PreparedMerge) -> MergeReport | None:
+    """Move the integration branch to a prepared merge; None, and it is dropped, where the branch has moved meanwhile.
+
+    Called again, it says the same.
+    """
+    ref = clone.integration_ref
+    moves = f"update {ref} {prepared.commit} {prepared.tip}\ndelete {_prepared_ref(prepared.commit)}\n".encode()
+    if clone.git.run("update-ref", "--stdin", stdin=moves, accept=(0, 128)).status == 0:
+        return prepared.report
+    standing = clone.resolve(ref)
+    if standing == prepared.tip:  # another reason than the value: say it
+        clone.git.run("update-ref", "--stdin", stdin=moves)
+        return prepared.report
+    drop(clone, prepared)
+    landed = standing is not None and clone.contains(standing, prepared.commit)
+    return prepared.report if landed else None
+
+
+def drop(clone: PrivateClone, prepared: PreparedMerge) -> None:
+    """Give up a merge that is not to land; git may collect it then."""
+    clone.git.run("update-ref", "-d", _prepared_ref(prepared.commit))
 
 
 def integrate(clone: PrivateClone, commit: str, message: str) -> MergeReport:
-    """Merge a commit into the integration branch.
-
-    "merged" again, with the same merge commit, if that was done before; "empty" for a commit that the branch holds
-    already without a merge of its own; "conflict" leaves the branch as it is.
-    """
-    valid_commit(commit)
+    """Prepare and land. Where another process was first, the merge is made again on what it left."""
     for _ in range(_SWAP_ROUNDS):
-        tip, merges = _standing(clone)
-        if commit in merges:
-            merge, before = merges[commit]
-            return _merged(merge, numstat(clone.git, before, merge))
-        if commit in (tip, clone.base_commit):
-            return MergeReport(status="empty", commit=tip)
-        merged, conflicts = _merge_tree(clone, tip, commit)
-        if conflicts is not None:
-            return _conflict(clone, tip, commit, conflicts)
-        change = numstat(clone.git, tip, merged)
-        if not change[0] and clone.contains(tip, commit):
-            return MergeReport(status="empty", commit=tip)
-        parents = ("-p", tip, "-p", commit)
-        text = message.replace("\0", "").encode("utf-8", "surrogateescape")
-        made = clone.git.run("commit-tree", merged, *parents, "-F", "-", stdin=text, variables=identity()).text
-        if clone.swap(clone.integration_ref, made, tip):
-            if not any(name.endswith(_ATTRIBUTES) for name in change[0]):
-                clone.attributes[made] = clone.attributes[tip]
-            return _merged(made, change)
+        prepared = prepare_merge(clone, commit, message)
+        report = land(clone, prepared) if isinstance(prepared, PreparedMerge) else prepared
+        if report is not None:
+            return report
     raise WorkspaceError(f"{clone.integration_ref} does not stand still: other processes keep merging into it")
 
 
@@ -58,46 +102,13 @@ def _standing(clone: PrivateClone) -> tuple[str, dict[str, tuple[str, str]]]:
     """The tip of the integration branch, and by commit the merge that brought it in and what that one stands on."""
     history = ("rev-list", "--first-parent", "--parents", clone.integration_ref, f"^{clone.base_commit}")
     lines = [line.split() for line in clone.git.run(*history).text.splitlines()]
-    merges = {parents[1]: (merge, parents[0]) for merge, *parents in lines if len(parents) == 2}
+    merges = {commit: (merge, before) for merge, before, *others in lines for commit in others}
     return (lines[0][0] if lines else clone.base_commit), merges
 
 
-def _merge_tree(clone: PrivateClone, ours: str, theirs: str) -> tuple[str, list[str] | None]:
-    """The merged tree, and None or the names of the files that conflict."""
-    attributes = _attributes(clone, ours)
-    git = clone.git
-    place: Path | None = None
-    if attributes:
-        # A bare repository has no files, so git would not see how .gitattributes wants things merged: give it those.
-        place = clone.directory / f".merging-{secrets.token_hex(6)}"
-        for name, blob in attributes.items():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            (place / name).write_bytes(clone.git.run("cat-file", "blob", blob).stdout)
-        git = GitAt(git_dir=clone.git_dir, work_tree=place, private=True)
-    try:
-        command = ("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", ours, theirs)
-        result = git.run(*command, accept=(0, 1))
-    finally:
-        if place is not None:
-            remove_tree(place)
-    tree, *conflicts = result.names
-    return tree, conflicts if result.status == 1 else None
-
-
-def _attributes(clone: PrivateClone, commit: str) -> dict[str, str]:
-    """The attribute files of a commit: path -> blob. Looked up once."""
-    known = clone.attributes.get(commit)
-    if known is None:
-        known = clone.attributes[commit] = {}
-        for entry in clone.git.run("ls-tree", "-r", "-z", "--full-tree", commit).names:
-            if not entry.endswith(_ATTRIBUTES):
-                continue
-            kind, _, name = entry.partition("\t")
-            mode, _, blob = kind.split(" ")
-            path = PurePosixPath(name)
-            if path.name == _ATTRIBUTES and mode.startswith("100") and ".." not in path.parts:
-                known[name] = blob
-    return known
+def _prepared_ref(merge: str) -> str:
+    """Keeps a merge commit that no branch holds yet."""
+    return f"{PREPARED}/{merge}"
 
 
 def _merged(merge: str, change: tuple[tuple[str, ...], int, int]) -> MergeReport:
@@ -105,8 +116,11 @@ def _merged(merge: str, change: tuple[tuple[str, ...], int, int]) -> MergeReport
     return MergeReport(status="merged", commit=merge, files=files, insertions=insertions, deletions=deletions)
 
 
-def _conflict(clone: PrivateClone, tip: str, commit: str, conflicts: list[str]) -> MergeReport:
+def _conflict(clone: PrivateClone, tip: str, commit: str, merged: MergedTree) -> MergeReport:
     base = clone.git.run("merge-base", tip, commit).text
+    # git gives a side that has no room under its own name one with the id of its commit behind it.
+    moved = re.compile(rf"~(?:{tip}|{commit})(?:_\d+)?(?=/|$)")
+    conflicts = tuple(dict.fromkeys(moved.sub("", name) for name in merged.conflicts))
     diffs = {
         shown(name): (_diff(clone, base, tip, name), _diff(clone, base, commit, name))
         for name in conflicts[:DIFFED_FILES]

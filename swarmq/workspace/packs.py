@@ -47,7 +47,7 @@ class Remote:
         return allowed | {"GIT_CONFIG_PARAMETERS": f"'http.{host}.extraheader'='Authorization: Basic {words}'"}
 
 
-def snapshot(clone: PrivateClone, base: str, checkpoint: str | None, limit_bytes: int) -> bytes:
+def pack_of(clone: PrivateClone, base: str, checkpoint: str | None, limit_bytes: int) -> bytes:
     """The base commit without its history, and what leads from it to the checkpoint; longer than the limit if it is."""
     objects = clone.git.run("rev-list", "--objects", "--no-walk", valid_commit(base)).stdout
     if checkpoint is not None:

@@ -38,7 +38,7 @@ _TAKEN_OVER = (
 )
 """Settings of the user's repository that decide what a file's bytes are in a checkout."""
 _SWARM_ID = re.compile(r"[0-9a-z]{1,40}")
-_BRANCH_ID = re.compile(r"[0-9a-z](?:[0-9a-z-]|\.(?=[0-9]))*")
+_BRANCH_ID = re.compile(r"[0-9a-z](?:[0-9a-z-]|\.(?=r?[0-9]))*")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _KNOWN_COMMITS = 4096
 
@@ -71,7 +71,7 @@ class PrivateClone:
         self.adopted: dict[tuple[Path, str], str] = {}
         self.settled: set[Path] = set()
         self.saved: dict[str, tuple[str, str]] = {}
-        self.attributes: dict[str, dict[str, str]] = {}
+        self.attributes: dict[str, dict[str, bytes]] = {}
         self.staged: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
     @classmethod
@@ -214,10 +214,12 @@ def _own_settings(object_format: str, *, bare: bool) -> list[tuple[str, str]]:
             ("core.safecrlf", "false"),  # a file with mixed line ends must not stop a checkpoint
             ("core.looseCompression", "0"),  # objects that live for hours; a file of 50 MB costs 0.1 s and not 1.5
             ("core.commitGraph", "false"),  # an agent could write one that lies about its commits
+            ("merge.conflictStyle", "merge"),  # others make conflicts of what git merges by itself
         ]
     else:
         settings += [("core.logAllRefUpdates", "true"), ("gc.auto", "0"), ("commit.gpgSign", "false")]
         settings += [("user.name", "swarmq"), ("user.email", "swarmq@localhost")]
+        settings += [("merge.conflictStyle", "diff3")]  # who resolves sees what both sides started from
     return settings
 
 

@@ -84,7 +84,7 @@ def _rescue(clone: PrivateClone) -> None:
     if tip is not None and tip != clone.base_commit and not _held(clone.user_git, tip):
         refs[clone.integration_ref] = f"{place}/integration"
     unmerged = ("for-each-ref", "--format=%(refname)", f"--no-merged={clone.integration_ref}")
-    names = clone.git.run(*unmerged).text.split()
+    names = clone.git.run(*unmerged, "refs/heads/", "refs/swarmq/").text.split()
     for ref in names:
         branch = ref.rpartition("/")[2]
         if ref == clone.work_ref(branch) or clone.resolve(clone.work_ref(branch)) is None:

@@ -90,13 +90,17 @@ class Shell:
         timeout_seconds: float,
         output_limit_bytes: int = OUTPUT_LIMIT_BYTES,
         spill: Path | None = None,
+        kept_bytes: int | None = None,
+        printed_bytes: int | None = None,
     ) -> ShellResult:
         """Run to the end, the time-out, or a limit. Cancelling ends the command's processes first, then raises.
 
-        Raises ToolError for a command that no shell can be started with. Output beyond the limit goes to ``spill``.
+        Raises ToolError for a command that no shell can be started with. Output beyond the limit goes to ``spill``, up
+        to ``kept_bytes`` of it; a command that prints more than ``printed_bytes`` is ended. Both are ``spill_bytes`` of
+        the limits by default.
         """
         started = time.monotonic()
-        capture = Capture(output_limit_bytes, spill, self._limits.spill_bytes)
+        capture = Capture(output_limit_bytes, spill, printed_bytes or self._limits.spill_bytes, kept_bytes)
         running = await self._start(command, capture)
         try:
             stopped = await self._wait(running, timeout_seconds)
@@ -180,7 +184,7 @@ class Shell:
                 if not done:
                     return TIMED_OUT
                 if running.capture.full:
-                    return f"it printed more than {self._limits.spill_bytes:,} bytes"
+                    return f"it printed more than {running.capture.cap_bytes:,} bytes"
                 waiting.discard(running.pump)  # it closed its output and works on
         finally:
             exited.cancel()

@@ -3,7 +3,7 @@
 ``git add -A`` is not used: it stops at a nested repository without a commit, records one with a commit as a submodule,
 and runs ``git status`` inside of populated submodules, with whatever commands their configuration holds. Here git only
 lists what differs, and only regular files and symbolic links are handed back to it. So nested repositories are left
-out, and what a submodule points to is never changed by a swarm.
+out, and what a submodule points to is never changed by a swarm: a finished commit that would is refused.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from swarmq.workspace.git import GitAt, shown
 MAX_FILE_BYTES = 100 * 1024 * 1024
 """Larger files are not taken into commits (no forge accepts them); 100 MB is GitHub's limit."""
 _SUBMODULE = b"160000"
+_SUBMODULES_FILE = ".gitmodules"
+_SUBMODULES_BYTES = 1024 * 1024
+_SUBMODULE_PATH = re.compile(rb'^\s*path\s*=\s*"?(.+?)"?\s*$', re.MULTILINE)
 _IGNORED = re.compile(r"^Ignoring path (?P<name>.*)$", re.MULTILINE)
 _REFUSED = re.compile(r"fatal: Unable to process path (?P<name>.*?)\s*\Z", re.DOTALL)
 
@@ -33,8 +36,8 @@ def changed_names(view: GitAt) -> list[str]:
 def stage(view: GitAt, *, strict: bool) -> bool:
     """Bring the index up to date with the files; whether there was anything to do.
 
-    What cannot be committed (unreadable, larger than 100 MB, a name that git refuses) is left out, or, if ``strict``,
-    raises WorkspaceError that names it.
+    What cannot be committed (unreadable, larger than 100 MB, a name that git refuses, a submodule that is new or at
+    another commit) is left out, or, if ``strict``, raises WorkspaceError that names it.
     """
     root = _present(view)
     identity = os.lstat(root).st_ino
@@ -71,15 +74,17 @@ def _sorted_out(view: GitAt, root: Path, names: Sequence[str]) -> tuple[list[str
     gone: list[str] = []
     refused: list[str] = []
     directories: list[str] = []
+    nested: list[str] = []
     for name in names:
         if name.endswith("/"):
+            nested.append(name[:-1])
             continue
         try:
             found = os.lstat(root / name)
         except (FileNotFoundError, NotADirectoryError):
             taken.append(name)
             continue
-        if _beyond_link(root, name):
+        if beyond_link(root, name):
             gone.append(name)
         elif stat.S_ISDIR(found.st_mode):
             directories.append(name)
@@ -94,10 +99,23 @@ def _sorted_out(view: GitAt, root: Path, names: Sequence[str]) -> tuple[list[str
     if directories:  # a submodule, or a directory where a file was
         submodules = _submodules(view, directories)
         gone += [name for name in directories if name not in submodules]
+        refused += [f"{shown(name)} is a submodule, and a swarm cannot move it" for name in sorted(submodules)]
+    if nested:  # left out, unless they are meant to be submodules
+        named = _named_submodules(root)
+        refused += [f"{shown(name)} is a new submodule, and a swarm cannot add one" for name in nested if name in named]
     return taken, gone, refused
 
 
-def _beyond_link(root: Path, name: str) -> bool:
+def _named_submodules(root: Path) -> set[str]:
+    """Where ``.gitmodules`` says that submodules are."""
+    path = root / _SUBMODULES_FILE
+    if path.is_symlink() or not path.is_file():
+        return set()
+    with path.open("rb") as file:
+        return {os.fsdecode(found) for found in _SUBMODULE_PATH.findall(file.read(_SUBMODULES_BYTES))}
+
+
+def beyond_link(root: Path, name: str) -> bool:
     """Whether one of the directories above is a symbolic link now: then the file is not in the worktree any more."""
     parent = os.path.dirname(name)
     while parent:

@@ -22,16 +22,20 @@ from swarmq.workspace import (
     integration,
     packs,
     publishing,
+    resolving,
     result_commits,
+    snapshots,
     worktrees,
 )
 from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.commits import CommitInfo
 from swarmq.workspace.git import IDENTITY
+from swarmq.workspace.integration import PreparedMerge
 from swarmq.workspace.private_clone import PrivateClone
+from swarmq.workspace.snapshots import Snapshot
 from swarmq.workspace.worktrees import Worktree
 
-__all__ = ["CommitInfo", "SwarmRepository", "Worktree"]
+__all__ = ["CommitInfo", "PreparedMerge", "SwarmRepository", "Worktree"]
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 P = ParamSpec("P")
@@ -84,6 +88,34 @@ class SwarmRepository:
         """A checkout that all readers of the stage share; never one in which a file was changed."""
         return await self._run_in_clone(worktrees.open_reader, stage, commit)
 
+    async def open_detached(self, name: str, commit: str) -> Worktree:
+        """A new checkout of a commit that belongs to the caller alone: to verify a merge before it lands."""
+        return await self._run_in_clone(worktrees.open_detached, name, commit)
+
+    async def snapshot(self, worktree: Worktree) -> Snapshot:
+        """The worktree's files as they are now, for ``put_back``."""
+        return await self._run(snapshots.take_snapshot, worktree)
+
+    async def put_back(self, worktree: Worktree, before: Snapshot) -> tuple[str, ...]:
+        """Undo what was done to the files since; their names. Ignored files stay as they are."""
+        return await self._run(snapshots.put_back, worktree, before)
+
+    async def open_resolver(self, branch_id: str, token: int, start: str, theirs: str) -> Worktree:
+        """The first worktree of a resolver: its files as merging ``theirs`` into ``start`` leaves them.
+
+        Markers hold both sides, by the names ``merged-before`` and ``this-subtask``, and the base. Later tokens open
+        the last checkpoint by ``open_worktree``.
+        """
+        return await self._run_in_clone(resolving.open_resolver, branch_id, token, start, theirs)
+
+    async def conflict_description(self, start: str, theirs: str) -> str:
+        """What conflicts when ``theirs`` is merged into ``start``, in words for who resolves it."""
+        return await self._run_in_clone(resolving.conflict_description, start, theirs)
+
+    async def unresolved(self, worktree: Worktree, theirs: str) -> tuple[str, ...]:
+        """Files of a resolver's worktree that still hold conflict markers; ``theirs`` is what it was opened with."""
+        return await self._run(resolving.unresolved, worktree, theirs)
+
     async def copy_ignored(self, worktree: Worktree, globs: Sequence[str]) -> tuple[str, ...]:
         """Copy ignored files of the user's checkout that match; names of those copied. Nothing is overwritten."""
         return await self._run(copying.copy_ignored, worktree, globs)
@@ -96,13 +128,20 @@ class SwarmRepository:
         return await self._run(commits.checkpoint, worktree, previous)
 
     async def commit(
-        self, worktree: Worktree, *, message: str, trailers: Mapping[str, str], author: str = IDENTITY
+        self,
+        worktree: Worktree,
+        *,
+        message: str,
+        trailers: Mapping[str, str],
+        author: str = IDENTITY,
+        theirs: str | None = None,
     ) -> CommitInfo | None:
         """The branch's finished commit, on top of those that the agent made; None where no file differs.
 
-        WorkspaceError names files that cannot be committed: unreadable ones, and any above 100 MB.
+        With ``theirs``, a resolver's, it is a merge commit of both sides. WorkspaceError names files that cannot be
+        committed: unreadable ones, submodules, and any above 100 MB.
         """
-        return await self._run(commits.commit, worktree, message, trailers, author)
+        return await self._run(commits.commit, worktree, message, trailers, author, theirs)
 
     async def changed_files(self, worktree: Worktree) -> tuple[str, ...]:
         """Names of the files that differ from what the branch started from."""
@@ -122,9 +161,9 @@ class SwarmRepository:
         """An earlier swarm's checkpoint as one of this branch, on a base with the same tree; None where it is gone."""
         return await self._run_in_clone(carrying.carry_checkpoint, earlier_id, branch_id, token, checkpoint, base)
 
-    async def snapshot(self, base: str, checkpoint: str | None, limit_bytes: int) -> bytes:
+    async def pack_of(self, base: str, checkpoint: str | None, limit_bytes: int) -> bytes:
         """A pack with that commit's files, without its history, and with a checkpoint on it; cut if over the limit."""
-        return await self._run_in_clone(packs.snapshot, base, checkpoint, limit_bytes)
+        return await self._run_in_clone(packs.pack_of, base, checkpoint, limit_bytes)
 
     async def difference(self, wanted: str, known: Sequence[str], limit_bytes: int) -> bytes:
         """A thin pack with what leads from the known commits to the wanted one; cut if over the limit."""
@@ -149,6 +188,24 @@ class SwarmRepository:
     async def remove_worktree(self, worktree: Worktree) -> None:
         """Remove a worktree; what was saved or committed stays."""
         await self._run(worktrees.remove_worktree, worktree.path)
+
+    async def prepare_merge(
+        self, commit: str, *, message: str, theirs: str | None = None
+    ) -> PreparedMerge | MergeReport:
+        """Merge a finished commit with the integration branch, which stays where it is until the merge lands.
+
+        A report, and nothing to land: "merged" before (by the same commit), "empty" or "conflict". ``theirs`` is the
+        commit whose conflict ``commit`` resolves; it counts as merged as well.
+        """
+        return await self._run_in_clone(integration.prepare_merge, commit, message, theirs)
+
+    async def land(self, prepared: PreparedMerge) -> MergeReport | None:
+        """Move the integration branch to a prepared merge; None, and it is dropped, where the branch has moved."""
+        return await self._run_in_clone(integration.land, prepared)
+
+    async def drop(self, prepared: PreparedMerge) -> None:
+        """Give up a prepared merge that is not to land."""
+        await self._run_in_clone(integration.drop, prepared)
 
     async def integrate(self, commit: str, *, message: str) -> MergeReport:
         """Merge a finished commit into the integration branch, or report the conflict and leave that as it is."""

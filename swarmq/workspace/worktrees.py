@@ -15,7 +15,7 @@ from pathlib import Path
 
 from swarmq.errors import WorkspaceError
 from swarmq.workspace.git import GitAt
-from swarmq.workspace.private_clone import PrivateClone, publish_directory, valid_branch
+from swarmq.workspace.private_clone import PrivateClone, publish_directory, valid_branch, valid_commit
 from swarmq.workspace.staging import changed_names
 
 READER_PREFIX = "read-"
@@ -104,7 +104,7 @@ def open_worktree(clone: PrivateClone, branch_id: str, token: int, start: str) -
         head = start if base is None else clone.commit(start).parents[0]
         path = clone.worktrees / f"{branch_id}-{token}"
         worktree = Worktree(path, branch_id, start, token, base or start, head)
-        if not _ready(clone, worktree):
+        if not ready(clone, worktree):
             _build(clone, worktree)
         return worktree
 
@@ -118,7 +118,7 @@ def open_reader(clone: PrivateClone, stage: int, commit: str) -> Worktree:
         worktree = Worktree(path, "", commit, 0, commit, commit)
         # Without the lock two would make the same, and the first keeps its: nothing worse.
         with locked(clone.fences / path.name, READER_PATIENCE_SECONDS):
-            if not _ready(clone, worktree):
+            if not ready(clone, worktree):
                 _build(clone, worktree)
                 return worktree
         if not changed_names(view_of(clone, worktree)):
@@ -126,32 +126,56 @@ def open_reader(clone: PrivateClone, stage: int, commit: str) -> Worktree:
         number += 1
 
 
-def _ready(clone: PrivateClone, worktree: Worktree) -> bool:
+def open_detached(clone: PrivateClone, name: str, commit: str) -> Worktree:
+    """A checkout of a commit for one look at it; each call makes a new one, which nobody else is given."""
+    path = clone.worktrees / f"{valid_branch(name)}@{valid_commit(commit)[:12]}-{secrets.token_hex(3)}"
+    worktree = Worktree(path, "", commit, 0, commit, commit)
+    _build(clone, worktree)
+    return worktree
+
+
+def ready(clone: PrivateClone, worktree: Worktree) -> bool:
     path = worktree.path
     return path.is_dir() and not path.is_symlink() and index_of(clone, worktree).is_file()
 
 
 def _build(clone: PrivateClone, worktree: Worktree) -> None:
-    """Check out under another name, then rename; one process and no lock of git's."""
+    with making(clone, worktree) as files:
+        agents = check_out(files, worktree.start)
+        if worktree.head != worktree.start:  # a resumed agent sees its uncommitted changes as such
+            agents.run("read-tree", worktree.head)
+
+
+def check_out(files: GitAt, tree: str) -> GitAt:
+    """Write the files of a tree; git on the agent's own index of them, which is a copy of ours."""
+    if files.work_tree is None or files.index is None:
+        raise ValueError("a worktree in the making has both")
+    files.run("read-tree", "--reset", "-u", tree)
+    index = files.work_tree / ".git" / "index"
+    shutil.copyfile(files.index, index)
+    return GitAt(git_dir=files.git_dir, index=index)
+
+
+@contextmanager
+def making(clone: PrivateClone, worktree: Worktree) -> Iterator[GitAt]:
+    """Where a worktree is made under another name, with the agent's git directory at ``head``; renamed at the end.
+
+    What it yields writes files and our index of them. One process and no lock of git's.
+    """
     remove_tree(worktree.path)  # a directory without its index is no worktree of ours, or half of one
     for directory in (clone.worktrees, clone.indexes):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     suffix = secrets.token_hex(6)
-    making = clone.worktrees / f".making-{suffix}"
+    place = clone.worktrees / f".making-{suffix}"
     index = clone.indexes / f".making-{suffix}"
     try:
-        making.mkdir(mode=0o700)
-        clone.worktree_git_dir(making / ".git", worktree.head)
-        files = GitAt(git_dir=clone.git_dir, work_tree=making, index=index, private=True)
-        files.run("read-tree", "--reset", "-u", worktree.start)
-        if worktree.head == worktree.start:
-            shutil.copyfile(index, making / ".git" / "index")
-        else:  # a resumed agent sees its uncommitted changes as such
-            GitAt(git_dir=clone.git_dir, index=making / ".git" / "index").run("read-tree", worktree.head)
+        place.mkdir(mode=0o700)
+        clone.worktree_git_dir(place / ".git", worktree.head)
+        yield GitAt(git_dir=clone.git_dir, work_tree=place, index=index, private=True)
         index.replace(index_of(clone, worktree))
-        publish_directory(making, worktree.path)
+        publish_directory(place, worktree.path)
     finally:
-        remove_tree(making)
+        remove_tree(place)
         index.unlink(missing_ok=True)
 
 

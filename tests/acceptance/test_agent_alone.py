@@ -186,6 +186,20 @@ async def test_a_slice_that_is_used_up_ends_with_the_work_committed(
     assert outcome.commit is not None
 
 
+async def test_work_is_verified_where_it_is_made(model: str, base: str, swarm: SwarmRepository, tmp_path: Path) -> None:
+    access = await snapshot_of(swarm, base)
+    payload = payload_for("Write two files", model, base, repository=access, verify=("test -f two.txt",))
+    outcome, _ = await result_of(payload, tmp_path / "passes")
+    assert outcome.success
+    assert outcome.verify is not None
+    assert outcome.verify.passed
+    payload = payload.model_copy(update={"verify": ("false",), "options": SwarmOptions(verify_rounds=1)})
+    outcome, _ = await result_of(payload, tmp_path / "fails")
+    assert not outcome.success
+    assert outcome.verify is not None
+    assert not outcome.verify.passed
+
+
 async def test_faults_are_results(model: str, base: str, swarm: SwarmRepository, tmp_path: Path) -> None:
     options = SwarmOptions(setup="echo broken; exit 3")
     payload = payload_for("Write two files", model, base, repository=await snapshot_of(swarm, base), options=options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import signal
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from celery import Celery
 from celery.result import AsyncResult
 from chaos_swarm import MATCHES, TASK, script
 from fleet_stack import FleetStack, running_fleet, until
+from processors import ProcessorWaits, Recovery
 from wire import Wire
 
 from swarmq import Client
@@ -48,6 +50,7 @@ class ChaosFleet:
     wire: Wire
     client: Client
     redis: redis.Redis
+    waits: ProcessorWaits
     variables: dict[str, dict[str, str]] = field(default_factory=dict)
     """What single processes get besides, by name, whenever they are started."""
     _trapped: set[str] = field(default_factory=set)
@@ -160,8 +163,8 @@ class ChaosSwarm:
     handle: SwarmHandle
     repo: Path
     ledger: Path
-    recoveries: list[float] = field(default_factory=list)
-    """Seconds from each fault to the next progress of all that it hit."""
+    recoveries: list[Recovery] = field(default_factory=list)
+    """From each fault to the next progress of all that it hit."""
 
     def calls(self) -> Counter[str]:
         """Model calls so far by branch (and ``plan``). A request that the script does not know counts as ``None``."""
@@ -193,10 +196,16 @@ class ChaosSwarm:
         own = [self.fleet.pid(name) for name in names]
         return Blow(self, self.held_by(pids if pids is not None else own or None))
 
-    def pauses(self) -> list[float]:
+    def note_recovery(self, since: float, until: float | None = None) -> None:
+        """Between two times of ``time.monotonic``; the second is now unless it is given."""
+        end = time.monotonic() if until is None else until
+        self.recoveries.append(self.fleet.waits.recovery(since, end, LEASE_SECONDS))
+
+    def note_pause(self) -> None:
         """The longest time between two events of the swarm: where a message got lost, all may stand still."""
-        times = [event.at for event in self.handle.events()]
-        return [max(later - earlier for earlier, later in itertools.pairwise(times))]
+        running = time.monotonic() - time.time()
+        times = [event.at + running for event in self.handle.events()]
+        self.note_recovery(*max(itertools.pairwise(times), key=lambda pair: pair[1] - pair[0]))
 
     def result(self) -> SwarmResult:
         return self.handle.result(END_SECONDS)
@@ -228,7 +237,7 @@ class Blow:
             return None
 
         until(all_moved, f"progress of {names}", END_SECONDS)
-        self._swarm.recoveries.append(time.monotonic() - self._since)
+        self._swarm.note_recovery(self._since)
 
     def _progress(self) -> dict[str, float]:
         """The lengths of the transcripts and of the event stream; beyond all of them for what has ended."""
@@ -252,7 +261,9 @@ def chaos_fleet() -> Iterator[ChaosFleet]:
         client = stack.enter_context(Client(fleet.url, settings=fleet.settings()))
         behind = stack.enter_context(redis.Redis(unix_socket_path=str(fleet.root / "valkey.sock"), password=password))
         client.list(1)  # connects: the swarms of plain messages are looked at without a call that would
-        chaos = ChaosFleet(fleet, wire, client, behind)
+        waits = ProcessorWaits(lambda: [os.getpid(), fleet.valkey.pid, *(p.pid for p in fleet.processes.values())])
+        stack.callback(waits.close)
+        chaos = ChaosFleet(fleet, wire, client, behind, waits)
         chaos.heal()
         yield chaos
 

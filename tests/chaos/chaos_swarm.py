@@ -8,6 +8,12 @@ from typing import Any
 from swarmq.testing import Script
 
 TASK = "Split the work of the chaos suite"
+MENDED = "Do work that does not pass at first."
+FAST, SLOW = "Go the fast way.", "Go the slow way."
+ONE_SIDE, OTHER_SIDE = "Write down one word.", "Write down the other word."
+RESOLVED = "one other"
+ENDLESS_MS = 60_000
+"""What nobody waits for: the call is aborted."""
 STEPS = 10
 LINES = 8
 SLOW_TOOL_STEP, SLOW_TOOL_SECONDS = 4, 0.3
@@ -79,8 +85,23 @@ def script() -> Script:
         {"match": part.instruction, "turns": [*(_turn(part, step) for step in range(1, STEPS)), {"text": part.text}]}
         for part in PARTS
     ]
+    mended = [*(turn for file in ("first", "second") for turn in _written(file))]
+    conversations.append({"match": MENDED, "turns": mended})
+    conversations += [
+        {"match": "The works of two agents conflict", "turns": _written("both", RESOLVED)},
+        {"match": FAST, "turns": _written("first")},
+        {"match": SLOW, "turns": [{"text": "Never said.", "latency_ms": ENDLESS_MS}]},
+        {"match": ONE_SIDE, "turns": _written("both", "one")},
+        {"match": OTHER_SIDE, "turns": _written("both", "other")},
+    ]
     planner = {"match": TASK, "turns": [{"tool_calls": [{"name": "submit_plan", "arguments": {"subtasks": plan}}]}]}
     return Script.model_validate({"latency_ms": LATENCY_MS, "conversations": [*conversations, planner]})
+
+
+def _written(file: str, content: str = "") -> list[dict[str, Any]]:
+    command = f"printf '{content or file}' > {file}.txt"
+    call = {"name": "bash", "arguments": {"command": command}}
+    return [{"tool_calls": [call]}, {"text": f"The {file} file is written."}]
 
 
 def _turn(part: Part, step: int) -> dict[str, Any]:

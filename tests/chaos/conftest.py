@@ -46,7 +46,9 @@ def fleet(fleets: Fleets, request: pytest.FixtureRequest) -> Iterator[ChaosFleet
 
 @pytest.fixture(autouse=True)
 def _fault(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
-    """The fault's name: that of the test with its parameters, but for the number of the run."""
+    """The fault's name: that of the test with its parameters, without the run's number. Only fleets have faults."""
+    if "fleet" not in request.fixturenames:
+        return
     name = request.node.originalname.removeprefix("test_")
     callspec = getattr(request.node, "callspec", None)
     ids = [] if callspec is None else [id_ for id_ in callspec._idlist if not id_.startswith(RUN)]
@@ -83,20 +85,27 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         report
         for kind in ("passed", "failed")
         for report in terminalreporter.stats.get(kind, [])
-        if report.when == "call"
+        if report.when == "call" and FAULT in dict(report.user_properties)
     ]
     rows: dict[str, list[dict[str, Any]]] = {}
     for report in reports:
         run = _run(report)
         rows.setdefault(run["fault"], []).append(run)
     write = terminalreporter.write_line
-    write(f"\n{'fault':<44} {'runs':>4} {'failed':>6} {'worst recovery':>14} {'extra calls: mean':>17} {'worst':>5}")
+    write(
+        f"\n{'fault':<48} {'runs':>4} {'failed':>6} {'worst recovery':>14} {'corrected':>9}"
+        f" {'extra calls: mean':>17} {'worst':>5}"
+    )
     for fault, runs in rows.items():
         extra = [run["extra_calls"] for run in runs if "extra_calls" in run] or [0]
-        worst = max((run.get("recovery_seconds", 0.0) for run in runs), default=0.0)
+        recoveries = [run["recovery"] for run in runs if "recovery" in run]
+        worst = max((recovery["seconds"] for recovery in recoveries), default=0.0)
+        corrected = max((recovery["corrected_seconds"] for recovery in recoveries), default=0.0)
         failed = sum(not run["passed"] for run in runs)
         mean = sum(extra) / len(extra)
-        write(f"{fault:<44} {len(runs):>4} {failed:>6} {worst:>12.1f} s {mean:>17.1f} {max(extra):>5}")
+        write(
+            f"{fault:<48} {len(runs):>4} {failed:>6} {worst:>12.1f} s {corrected:>7.1f} s {mean:>17.1f} {max(extra):>5}"
+        )
     matrix = config.getoption("--matrix")
     if matrix is not None and not hasattr(config, "workerinput"):  # xdist's workers sum up too, each its own share
         with matrix.open("a") as file:

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery
 from chaos_fleet import END_SECONDS, PROCESSES, VISIBILITY_SECONDS, ChaosFleet
-from chaos_swarm import CALLS
-from fleet_stack import until
-from verdict import RECOVERY_SECONDS, START_SECONDS, Verdict, check, lasting_keys, processes_of
+from chaos_swarm import CALLS, FAST, MENDED, ONE_SIDE, OTHER_SIDE, RESOLVED, SLOW
+from fleet_stack import git, until
+from processors import Recovery
+from verdict import RECOVERY_SECONDS, START_SECONDS, Verdict, check, check_recoveries, lasting_keys, processes_of
 
+from swarmq import Plan, Subtask
 from swarmq.crash_points import CrashPoint
 from swarmq.fleet.app import celery_url
-from swarmq.models.branch import BranchState
+from swarmq.models.branch import BranchState, Exit
 from swarmq.models.swarm import SwarmState
 from swarmq.store import keys
 
@@ -46,6 +48,8 @@ INTEGRATE_POINTS = {
 }
 OF_SUBMITTED = {"control": CONTROL_POINTS, "agents": AGENTS_POINTS, "integrate": INTEGRATE_POINTS}
 OF_MESSAGES = {P.SWARM_RECORDED: "control", P.PLAN_SENT: "control", P.VALUE_SENT: "integrate"}
+OF_VERIFY = (P.VERIFY_RUN, P.SENT_BACK)
+OF_RACES, OF_CONFLICTS = (P.LOSERS_STOPPED,), (P.RESOLVER_SENT,)
 OF_REVOKES = (P.CANCEL_SPREAD, P.REVOKE_SENT)
 REDELIVERY_SECONDS = VISIBILITY_SECONDS + 10.0 + START_SECONDS
 """Workers look every 2 s here for messages whose time-out is over (every 10 s by default, which this allows for)."""
@@ -53,7 +57,7 @@ CASES = [(name, point, nth) for name, points in OF_SUBMITTED.items() for point, 
 
 
 def test_every_point_is_a_case() -> None:
-    cases = [*(point for _, point, _ in CASES), *OF_MESSAGES, *OF_REVOKES]
+    cases = [*(point for _, point, _ in CASES), *OF_MESSAGES, *OF_VERIFY, *OF_RACES, *OF_CONFLICTS, *OF_REVOKES]
     assert sorted(cases) == sorted(CrashPoint)
 
 
@@ -86,10 +90,66 @@ def test_killed_before_for_a_producer(fleet: ChaosFleet, producer: Celery, passe
         until(lambda: sent.backend.get_state(sent.id) == "SUCCESS" or None, "the value", END_SECONDS)
     else:
         until(lambda: swarm.handle.status().state is not SwarmState.SUBMITTED or None, "the plan", END_SECONDS)
-    swarm.recoveries.append(time.monotonic() - since)
+    swarm.note_recovery(since)
     passed(check(swarm, swarm.result(), faults=1, bound_seconds=REDELIVERY_SECONDS))
     until(lambda: sent.backend.get_state(sent.id) == "SUCCESS" or None, "the value", END_SECONDS)
     assert sent.backend.get_result(sent.id)["success"] is True
+
+
+@pytest.mark.parametrize("point", OF_VERIFY)
+def test_killed_before_for_work_that_does_not_pass(fleet: ChaosFleet, passed: Passed, point: CrashPoint) -> None:
+    marker = fleet.trap(point, "agents-1", "agents-2")
+    repo, own = fleet.workplace()
+    plan = Plan(subtasks=(Subtask(name="Mended", instruction=MENDED),))
+    handle = fleet.client.submit(plan, repo=repo, verify="cat second.txt", verify_rounds=1, **own)
+    fleet.sprung(marker)
+    since = time.monotonic()
+    result = handle.result(END_SECONDS)
+    assert result.success, result.report
+    (subtask,) = result.subtasks
+    assert (subtask.steps, len(fleet.stack.server.requests)) == (4, 4), "no answer was paid for twice"
+    assert subtask.verify is not None
+    assert subtask.verify.passed
+    told = [entry.verify for entry in handle.transcript("mended") if entry.verify is not None]
+    assert [report.passed for report in told] == [False], "the agent was told once"
+    assert not processes_of(handle.id)
+    passed(Verdict(1, 0, Recovery(time.monotonic() - since, 0.0)))
+
+
+@pytest.mark.parametrize("point", OF_RACES)
+def test_killed_before_in_a_race(fleet: ChaosFleet, passed: Passed, point: CrashPoint) -> None:
+    """The race is won by the record; who died before it stopped the loser is stood in for."""
+    marker = fleet.trap(point, "agents-1", "agents-2")
+    repo, own = fleet.workplace()
+    plan = Plan(subtasks=(Subtask(name="Raced", instruction="Race.", candidates=2, approaches=(FAST, SLOW)),))
+    handle = fleet.client.submit(plan, repo=repo, verify="cat first.txt", **own)
+    fleet.sprung(marker)
+    since = time.monotonic()
+    result = handle.result(END_SECONDS)
+    assert result.success, result.report
+    winner, loser = result.subtasks[0].candidates
+    assert (winner.branch_id, winner.promoted, winner.exit) == ("raced", True, Exit.COMPLETED)
+    assert (loser.branch_id, loser.promoted, loser.exit) == ("raced.2", False, Exit.CANCELLED)
+    assert loser.error == "Cancelled by collapse controller: raced won the race"
+    assert git(repo, "show", f"{result.commit}:first.txt") == "first"
+    assert not processes_of(handle.id)
+    passed(Verdict(1, 0, Recovery(time.monotonic() - since, 0.0)))
+
+
+@pytest.mark.parametrize("point", OF_CONFLICTS)
+def test_killed_before_in_a_conflict(fleet: ChaosFleet, passed: Passed, point: CrashPoint) -> None:
+    marker = fleet.trap(point, "integrate")
+    repo, own = fleet.workplace()
+    sides = (Subtask(name="One", instruction=ONE_SIDE), Subtask(name="Other", instruction=OTHER_SIDE))
+    handle = fleet.client.submit(Plan(subtasks=sides), repo=repo, **own)
+    fleet.sprung(marker)
+    since = time.monotonic()
+    result = handle.result(END_SECONDS)
+    assert result.success, result.report
+    assert [subtask.resolved_by for subtask in result.subtasks] == [None, "other.r1"]
+    assert git(repo, "show", f"{result.commit}:both.txt") == RESOLVED
+    assert len(fleet.stack.server.requests) == 6, "no answer was paid for twice"
+    passed(Verdict(1, 0, Recovery(time.monotonic() - since, 0.0)))
 
 
 @pytest.mark.parametrize("point", OF_REVOKES)
@@ -104,11 +164,11 @@ def test_killed_before_for_a_cancellation(
     fleet.sprung(marker)
     since = time.monotonic()
     result = swarm.result()
-    seconds = time.monotonic() - since
+    swarm.note_recovery(since)
     assert result.state is SwarmState.CANCELLED
     assert all(branch.state is BranchState.DONE for branch in swarm.handle.branches())
     assert sum(swarm.calls().values()) < sum(CALLS.values())
     assert not processes_of(swarm.handle.id)
     assert not lasting_keys(swarm)
-    assert seconds < RECOVERY_SECONDS + START_SECONDS
-    passed(Verdict(1, 0, seconds))
+    worst = check_recoveries(swarm, RECOVERY_SECONDS + START_SECONDS)
+    passed(Verdict(1, 0, worst))

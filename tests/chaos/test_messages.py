@@ -37,7 +37,7 @@ def test_one_message_in_twenty_is_lost(fleet: ChaosFleet, passed: Passed) -> Non
     swarm = fleet.begin()
     result = swarm.result()
     assert lost
-    swarm.recoveries += swarm.pauses()
+    swarm.note_pause()
     passed(check(swarm, result, faults=len(lost), bound_seconds=RECOVERY_SECONDS))
 
 
@@ -80,5 +80,5 @@ def test_a_message_held_back(fleet: ChaosFleet, passed: Passed) -> None:
     for queue, message in held:
         fleet.redis.lpush(queue, message)
     fleet.drained()
-    swarm.recoveries += swarm.pauses()
+    swarm.note_pause()
     passed(check(swarm, result, faults=1))

@@ -3,7 +3,7 @@ local STATUS = {completed = 'succeeded', timed_out = 'timed_out', cancelled = 'c
 
 local BRANCH_FIELDS = {
   'v', 'state', 'token', 'lease_until', 'cancel_reason', 'subtask', 'stage', 'started_at', 'deliveries', 'claim',
-  'ended_by', 'advance', 'publish', 'was', 'queued_at', 'reserved', 'reserved_tokens', 'reserved_nano_usd',
+  'ended_by', 'advance', 'publish', 'was', 'queued_at', 'of_many', 'reserved', 'reserved_tokens', 'reserved_nano_usd',
 }
 
 -- The branch's record as a table (numbers as Redis has them: text), one with err, or nil where there is none.
@@ -52,13 +52,29 @@ local function fill_slots(swarm)
   return moved
 end
 
--- 1 for the one call that finds an open stage complete, and marks it.
+-- 1 for the one call that finds an open stage complete, and marks it. In an eager stage also for each branch before: what
+-- it leaves is merged at once.
 local function mark_stage(stage)
   local key = BASE .. 'stage:' .. stage
-  if redis.call('HGET', key, 'state') ~= 'open' then return '0' end
-  if redis.call('SCARD', key .. ':done') < redis.call('LLEN', key .. ':branches') then return '0' end
+  local f = redis.call('HMGET', key, 'state', 'eager')
+  if f[1] ~= 'open' then return '0' end
+  if redis.call('SCARD', key .. ':done') < redis.call('LLEN', key .. ':branches') then return f[2] == '1' and '1' or '0' end
   redis.call('HSET', key, 'state', 'advancing')
   return '1'
+end
+
+-- The first branch that is said to have won its race has.
+local function win_race(swarm, subtask, id, by)
+  local key = BASE .. 'races'
+  if redis.call('HSETNX', key, subtask, cjson.encode({winner = id, by = by, at = NOW})) == 1 then
+    emit(swarm, branch_event('branch.promoted', id, subtask, {by = by}))
+    keep(swarm, key)
+  end
+end
+
+local function has_won(subtask, id)
+  local race = redis.call('HGET', BASE .. 'races', subtask)
+  return race and cjson.decode(race).winner == id or false
 end
 
 -- Terminal state, slot freed and given on, done set, mark of the stage: all or nothing. caller is remembered with the
@@ -67,7 +83,8 @@ local function end_branch(swarm, branch, exit, outcome, token, caller)
   redis.call('HSET', branch.key, 'state', 'done', 'outcome', outcome, 'finished_at', stamp(NOW), 'lease_until', '0',
     'token', token)
   unreserve(branch)
-  redis.call('HSET', BASE .. 'subtasks', branch.subtask, STATUS[exit] or 'failed')
+  -- One of several says nothing of its subtask yet.
+  if branch.of_many ~= '1' then redis.call('HSET', BASE .. 'subtasks', branch.subtask, STATUS[exit] or 'failed') end
   redis.call('SREM', BASE .. 'slots', branch.id)
   redis.call('SREM', BASE .. 'running', branch.id)
   if branch.state == 'waiting' then redis.call('LREM', BASE .. 'waiting', 1, branch.id) end

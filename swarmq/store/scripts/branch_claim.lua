@@ -72,6 +72,8 @@ redis.call('HINCRBY', branch.key, 'token', 1)
 redis.call('HSET', branch.key, 'state', 'running', 'claim', ARGV[2], 'claim_status', status,
   'lost_worker', lost_worker, 'worker', ARGV[3], 'lease_until', lease)
 if branch.started_at == '0' then redis.call('HSET', branch.key, 'started_at', stamp(NOW)) end
-redis.call('HSET', BASE .. 'subtasks', branch.subtask, 'running')
+if redis.call('HEXISTS', BASE .. 'results', branch.subtask) == 0 then
+  redis.call('HSET', BASE .. 'subtasks', branch.subtask, 'running')
+end
 redis.call('SADD', BASE .. 'running', branch.id)
 return answer(status)

@@ -18,7 +18,8 @@ from swarmq.fleet.branch import run_branch
 from swarmq.fleet.continuing import prospects
 from swarmq.fleet.finish import finish_swarm
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import finish_stage, repository_of, start_stage
+from swarmq.fleet.settling import finish_stage
+from swarmq.fleet.stages import repository_of, start_stage
 from swarmq.models.branch import Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.options import SwarmOptions, changed_options
@@ -120,7 +121,7 @@ async def run(runtime: Runtime, spec: SwarmSpec, *subtasks: Subtask) -> SwarmRec
     await runtime.store.swarms.create(spec)
     await runtime.store.swarms.set_plan(spec.id, plan)
     for number in range(len(plan.stages)):
-        await start_stage(runtime, spec.id, number)
+        await start_stage(runtime, spec.id)
         for branch in await runtime.store.branches.load_all(spec.id):
             if branch.spec.stage == number:
                 await run_branch(runtime, spec.id, branch.spec.id, None, None)
@@ -183,7 +184,7 @@ async def test_a_holder_that_is_lost_before_it_recorded_anything_costs_nothing(r
     second = retried(first)
     await runtime.store.swarms.create(second)
     await runtime.store.swarms.set_plan(SECOND, Plan(subtasks=(ALPHA,)))
-    await start_stage(runtime, SECOND, 0)
+    await start_stage(runtime, SECOND)
     assert (await runtime.store.branches.claim(SECOND, "alpha", "lost", 0)).status == "claimed"
     await run_branch(runtime, SECOND, "alpha", None, None)
     outcome = await outcome_of(runtime, SECOND)
@@ -259,10 +260,10 @@ async def test_in_a_later_stage_it_goes_on_where_its_dependencies_came_out_equal
     script.turns = [writes("one"), says("One is written.")]
     await runtime.store.swarms.create(first)
     await runtime.store.swarms.set_plan(FIRST, Plan(subtasks=(ALPHA, later)))
-    await start_stage(runtime, FIRST, 0)
+    await start_stage(runtime, FIRST)
     await run_branch(runtime, FIRST, "alpha", None, None)
     await finish_stage(runtime, FIRST, 0)
-    await start_stage(runtime, FIRST, 1)
+    await start_stage(runtime, FIRST)
     script.turns = [writes("two"), says("", call("nothing"))]  # then there is no third turn: the branch fails
     await run_branch(runtime, FIRST, "beta", None, None)
     assert (await outcome_of(runtime, FIRST, "beta")).exit is Exit.FAILED
@@ -284,7 +285,7 @@ async def test_a_raised_limit_spoils_no_success(runtime: Runtime, repo: Path) ->
     runtime.models.model.turns = [writes("one"), says("One is enough.")]
     await runtime.store.swarms.create(first)
     await runtime.store.swarms.set_plan(FIRST, Plan(subtasks=(ALPHA, BETA)))
-    await start_stage(runtime, FIRST, 0)
+    await start_stage(runtime, FIRST)
     await run_branch(runtime, FIRST, "alpha", None, None)
     runtime.models.model.turns = list(TURNS)
     await run_branch(runtime, FIRST, "beta", None, None)
@@ -305,7 +306,7 @@ async def test_a_retry_that_never_began_hides_nothing(runtime: Runtime, repo: Pa
     second = retried(first)
     await runtime.store.swarms.create(second)
     await runtime.store.swarms.set_plan(SECOND, Plan(subtasks=(ALPHA,)))
-    await start_stage(runtime, SECOND, 0)
+    await start_stage(runtime, SECOND)
     await runtime.store.branches.cancel(SECOND, "alpha", "enough")
     await finish_stage(runtime, SECOND, 0)
     await finish_swarm(runtime, SECOND)
@@ -400,7 +401,7 @@ async def test_an_entry_that_does_not_parse_fails_its_branch_alone(runtime: Runt
     """Not skipped: the model would go on from a conversation that never was."""
     await runtime.store.swarms.create(spec(repo, max_steps_per_subagent=10))
     await runtime.store.swarms.set_plan(FIRST, Plan(subtasks=(ALPHA, BETA)))
-    await start_stage(runtime, FIRST, 0)
+    await start_stage(runtime, FIRST)
     assert (await runtime.store.branches.claim(FIRST, "alpha", "lost", 0)).status == "claimed"
     await runtime.store.gate.call("RPUSH", keys.TRANSCRIPT(FIRST, "alpha"), '{"v": 1, "step": 0}')
     await run_branch(runtime, FIRST, "alpha", None, None)

@@ -19,7 +19,8 @@ from swarmq.fleet.pausing import pause_swarm, resume_swarm
 from swarmq.fleet.planning import plan_swarm
 from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import finish_stage, start_stage
+from swarmq.fleet.settling import finish_stage
+from swarmq.fleet.stages import start_stage
 from swarmq.models.branch import BranchState
 from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
@@ -119,11 +120,11 @@ async def test_a_swarm_can_be_paused_in_every_phase_and_goes_on_from_there(runti
     await plan_swarm(runtime, SWARM)
     assert sent(runtime) == [("start_stage", SWARM, 0)]
     await pause_swarm(store, SWARM, "second")
-    await start_stage(runtime, SWARM, 0)
+    await start_stage(runtime, SWARM)
     assert (await store.swarms.load(SWARM)).stage == -1
     assert await resumed(runtime) == [("plan", SWARM)]  # which finds the plan, and goes on
 
-    await start_stage(runtime, SWARM, 0)
+    await start_stage(runtime, SWARM)
     assert sent(runtime) == [("stage", SWARM, 0, ["reader"])]
     await pause_swarm(store, SWARM, "third")
     assert await run(runtime, "reader") == "held"
@@ -135,12 +136,12 @@ async def test_a_swarm_can_be_paused_in_every_phase_and_goes_on_from_there(runti
     await pause_swarm(store, SWARM, "fourth")
     await finish_stage(runtime, SWARM, 0)
     sent(runtime)
-    await start_stage(runtime, SWARM, 1)
+    await start_stage(runtime, SWARM)
     assert await reconcile(runtime) == 0
-    assert await resumed(runtime) == [("finish_stage", SWARM, 0)]
+    assert await resumed(runtime) == [("start_stage", SWARM, 1)]
 
     await finish_stage(runtime, SWARM, 0)
-    await start_stage(runtime, SWARM, 1)
+    await start_stage(runtime, SWARM)
     says_next(runtime, says("It is still there."))
     assert await run(runtime, "later") == "completed"
     await finish_stage(runtime, SWARM, 1)
@@ -156,7 +157,7 @@ async def test_a_swarm_can_be_paused_in_every_phase_and_goes_on_from_there(runti
 async def in_stage_0(runtime: Runtime, **options: Any) -> None:
     await submitted(runtime.store, **options)
     await plan_swarm(runtime, SWARM)
-    await start_stage(runtime, SWARM, 0)
+    await start_stage(runtime, SWARM)
     sent(runtime)
 
 
@@ -280,7 +281,7 @@ async def between_the_stages(runtime: Runtime, **options: Any) -> None:
     assert await run(runtime, "reader") == "completed"
     await finish_stage(runtime, SWARM, 0)
     await pause_swarm(runtime.store, SWARM, "lunch")
-    await start_stage(runtime, SWARM, 1)
+    await start_stage(runtime, SWARM)
     sent(runtime)
 
 
@@ -299,7 +300,7 @@ async def test_a_swarm_that_is_paused_before_its_synthesis_is_left_alone_until_i
 ) -> None:
     await between_the_stages(runtime, synthesize=True)
     await resumed(runtime)
-    await start_stage(runtime, SWARM, 1)
+    await start_stage(runtime, SWARM)
     says_next(runtime, says("It is still there."))
     assert await run(runtime, "later") == "completed"
     await finish_stage(runtime, SWARM, 1)

@@ -20,7 +20,8 @@ from swarmq.fleet.ending import cancel_branch
 from swarmq.fleet.pausing import pause_swarm, resume_swarm
 from swarmq.fleet.pool import StopReason
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import finish_stage, start_stage
+from swarmq.fleet.settling import finish_stage
+from swarmq.fleet.stages import start_stage
 from swarmq.kubernetes.ends import PodEnd, PodReason
 from swarmq.models.branch import BranchRecord, Exit, Outcome
 from swarmq.models.events import EventType
@@ -144,7 +145,7 @@ async def started(runtime: Runtime, repo: Path, plan: Plan = PLAN, **options: An
     )
     await runtime.store.swarms.create(spec)
     await runtime.store.swarms.set_plan(SWARM, plan)
-    await start_stage(runtime, SWARM, 0)
+    await start_stage(runtime, SWARM)
 
 
 async def run(runtime: Runtime, branch_id: str = "writer", job: Any = None) -> str:

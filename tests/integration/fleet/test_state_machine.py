@@ -25,7 +25,8 @@ from swarmq.fleet.finish import finish_swarm
 from swarmq.fleet.planning import plan_swarm
 from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.stages import finish, finish_stage, start_stage
+from swarmq.fleet.settling import finish_stage
+from swarmq.fleet.stages import finish, start_stage
 from swarmq.models.branch import Exit, Observation, Outcome
 from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
@@ -92,7 +93,7 @@ async def in_stage_0(runtime: Runtime) -> None:
     """The swarm with its only branch running."""
     await submitted(runtime.store)
     await runtime.store.swarms.set_plan(SWARM, READER)
-    await start_stage(runtime, SWARM, 0)
+    await start_stage(runtime, SWARM)
     assert (await runtime.store.branches.claim(SWARM, "reader", "worker", 60)).status == "claimed"
     sent(runtime).messages.clear()
 
@@ -198,7 +199,7 @@ async def test_a_late_message_does_not_end_a_swarm_whose_branches_run(runtime: R
     await in_stage_0(runtime)
     await runtime.store.swarms.request_cancel(SWARM, "enough")
     if late == "start_stage":
-        await start_stage(runtime, SWARM, 0)
+        await start_stage(runtime, SWARM)
     elif late == "plan":
         await plan_swarm(runtime, SWARM)
     else:
@@ -292,7 +293,7 @@ async def test_one_unreadable_swarm_does_not_keep_others_from_recovery(runtime: 
 async def test_a_synthesis_without_a_key_does_not_keep_the_swarm_from_ending(runtime: Runtime) -> None:
     await submitted(runtime.store, synthesize=True, planner_model="nosuch:model")
     await runtime.store.swarms.set_plan(SWARM, READER)
-    await start_stage(runtime, SWARM, 0)
+    await start_stage(runtime, SWARM)
     record = await runtime.store.swarms.load(SWARM)
     answer, error = await finish_module._synthesis(runtime, record, (), None)
     assert answer is None
@@ -319,7 +320,7 @@ async def test_the_last_message_to_a_producer_is_sent_until_redis_takes_it(monke
 async def test_each_holder_of_a_branch_has_processes_of_its_own(runtime: Runtime) -> None:
     await submitted(runtime.store)
     await runtime.store.swarms.set_plan(SWARM, READER)
-    await start_stage(runtime, SWARM, 0)
+    await start_stage(runtime, SWARM)
     cookies = set()
     for _ in range(2):
         claim = await runtime.store.branches.claim(SWARM, "reader", "worker", 0)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from git_samples import (
-    FILES,
     SWARM,
     add_commit,
     clone_of,
@@ -15,17 +14,13 @@ from git_samples import (
     finished,
     git,
     head_of,
-    make_repository,
     names_at,
     shell,
     write,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from swarmq.errors import UsageError
-from swarmq.workspace.integration import DIFF_CHARACTERS, integrate
-from swarmq.workspace.private_clone import PrivateClone
+from swarmq.workspace.integration import DIFF_CHARACTERS
 from swarmq.workspace.swarm_repository import SwarmRepository
 
 pytest_plugins = ["git_fixtures"]
@@ -170,71 +165,3 @@ async def test_a_commit_that_is_none(base: str, swarm: SwarmRepository) -> None:
     for text in ("--help", base[:10], "main"):
         with pytest.raises(UsageError, match="is not a full commit id"):
             await swarm.integrate(text, message="x")
-
-
-NAMES = ("a", "b", "d/c", "d/e")
-contents = st.lists(st.sampled_from("pqrstuv"), min_size=6, max_size=14).map(lambda lines: "\n".join(lines) + "\n")
-edits = st.lists(
-    st.one_of(
-        st.tuples(st.just("line"), st.sampled_from(NAMES), st.integers(0, 13), st.sampled_from("xyz")),
-        st.tuples(st.just("remove"), st.sampled_from(NAMES), st.just(0), st.just("")),
-        st.tuples(st.just("rename"), st.sampled_from(NAMES), st.just(0), st.sampled_from(("n", "d/n", "m/n"))),
-        st.tuples(st.just("add"), st.sampled_from(("n", "d/n", "w")), st.just(0), contents),
-    ),
-    min_size=1,
-    max_size=4,
-)
-
-
-def edited(files: dict[str, str], changes: list[tuple[str, str, int, str]]) -> dict[str, str]:
-    files = dict(files)
-    for kind, name, number, text in changes:
-        if kind == "add":
-            files[name] = text
-        elif name in files and kind == "line":
-            lines = files[name].splitlines()
-            lines[number % len(lines)] = text
-            files[name] = "\n".join(lines) + "\n"
-        elif name in files and kind == "remove" and len(files) > 1:
-            del files[name]
-        elif name in files and kind == "rename":
-            files[text] = files.pop(name)
-    return files
-
-
-def imported(where: Path, history: dict[str, tuple[str | None, dict[str, str]]]) -> None:
-    """Make branches (name -> parent, files) with one git process."""
-    stream = ""
-    for branch, (parent, files) in history.items():
-        stream += f"commit refs/heads/{branch}\ncommitter O <o@e.c> 1700000000 +0000\ndata 1\nx\n"
-        stream += (f"from refs/heads/{parent}\n" if parent else "") + "deleteall\n"
-        for name, text in files.items():
-            stream += f"M 100644 inline {name}\ndata {len(text)}\n{text}\n"
-        stream += "\n"
-    git(where, "fast-import", "--quiet", "--force", stdin=stream.encode())
-
-
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(files=st.fixed_dictionaries(dict.fromkeys(NAMES, contents)), one=edits, two=edits)
-def test_clean_merges_are_those_of_git_merge(
-    tmp_path_factory: pytest.TempPathFactory,
-    files: dict[str, str],
-    one: list[tuple[str, str, int, str]],
-    two: list[tuple[str, str, int, str]],
-) -> None:
-    place = tmp_path_factory.mktemp("merge")
-    user = place / "repo"
-    make_repository(user, FILES)
-    history = {"base": (None, files), "one": ("base", edited(files, one)), "two": ("base", edited(files, two))}
-    imported(user, history)
-    base, ours, theirs = git(user, "rev-parse", "base", "one", "two").split()
-    clone = PrivateClone(place / "state", SWARM, user, base)
-    clone.make()
-    assert integrate(clone, ours, "One").status == "merged"
-    report = integrate(clone, theirs, "Two")
-    git(user, "checkout", "--quiet", "--force", "--detach", "one")
-    git(user, "merge", "--no-ff", "--quiet", "-m", "Two", "two", check=False)
-    conflicts = {line.partition("\t")[2] for line in git(user, "ls-files", "--unmerged").splitlines()}
-    assert set(report.conflicts) == conflicts
-    if not conflicts:
-        assert clone.commit(report.commit or "").tree == head_of(user, "HEAD^{tree}")

@@ -43,7 +43,7 @@ class Away:
 async def sent_away(
     swarm: SwarmRepository, base: str, where: Path, checkpoint: str | None = None, remote: Remote | None = None
 ) -> Away:
-    pack = await swarm.snapshot(base, checkpoint, LIMIT)
+    pack = await swarm.pack_of(base, checkpoint, LIMIT)
     receive_repository(where / "repository", base, pack, shallow=remote is None, remote=remote)
     away = SwarmRepository(where / "state", SWARM, where / "repository", base)
     worktree = await away.open_worktree("a", 1, checkpoint or base)
@@ -228,7 +228,7 @@ def git_pack(where: Path, *objects: str) -> bytes:
 
 
 async def test_a_snapshot_is_as_large_as_it_is(history: str, swarm_on: SwarmRepository) -> None:
-    assert len(await swarm_on.snapshot(history, None, 50)) == 51
+    assert len(await swarm_on.pack_of(history, None, 50)) == 51
     assert names_at(clone_of(swarm_on), history)
 
 

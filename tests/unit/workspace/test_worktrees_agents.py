@@ -235,12 +235,28 @@ async def test_submodules_stay_as_they_are_and_their_settings_do_not_run(user: P
         (tmp_path / leftover).unlink()
     assert await swarm.checkpoint(worktree, None) is None
     write(worktree.path, {"new": "1"})
+    with pytest.raises(WorkspaceError, match="cannot be committed: sub is a submodule, and a swarm cannot move it"):
+        await swarm.commit(worktree, message="New", trailers={})
+    shell(
+        worktree.path,
+        "cd sub; git -c core.fsmonitor=false -c filter.x.clean=cat reset -q --hard HEAD^; rm -f ../../ran-*",
+    )
+    for leftover in traces(tmp_path):
+        (tmp_path / leftover).unlink()
     made = await swarm.commit(worktree, message="New", trailers={})
     assert made is not None
     assert made.files == ("new",)
     assert traces(tmp_path) == []
     shell(worktree.path, "rm -rf sub")  # a submodule that is taken away is taken away
     assert await swarm.changed_files(worktree) == ("new", "sub")
+
+
+async def test_a_new_submodule_is_refused(user: Path, base: str, swarm: SwarmRepository) -> None:
+    worktree = await swarm.open_worktree("a", 1, base)
+    shell(worktree.path, f"git -c protocol.file.allow=always submodule --quiet add {user} lib; git commit -qm Library")
+    assert await swarm.checkpoint(worktree, None) is not None
+    with pytest.raises(WorkspaceError, match="cannot be committed: lib is a new submodule, and a swarm cannot add one"):
+        await swarm.commit(worktree, message="x", trailers={})
 
 
 async def test_a_worktree_that_is_gone_is_not_a_deletion_of_all_files(
