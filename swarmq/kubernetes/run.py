@@ -135,10 +135,18 @@ class PodRun:
             await self._tell(waits_for(self._seat.pod))
             seen = self._seat.pod
             await self._seat.until(lambda seen=seen: self._seat.pod is not seen or self._seat.gone, look_again_seconds)  # type: ignore[misc]
+        if end.reason is PodReason.IMAGE_UNPULLABLE:
+            end = replace(end, detail=await self._with_failure(end.detail))
         if not self._seat.gone and read_end(self._seat.pod) is None:
             grace = 0 if end.reason is PodReason.NODE_LOST else None
             await self._cluster.delete("pods", self.name, uid=self.uid, grace_seconds=grace)
         return end
+
+    async def _with_failure(self, detail: str) -> str:
+        """A back-off does not say what it comes after; the events do."""
+        failures = [event for event in await self.cluster_events() if event.startswith("Warning Failed: ")]
+        cause = failures[0].removeprefix("Warning Failed: ") if failures else ""
+        return detail if not cause or "ErrImagePull" in detail else f"{detail}; {cause}"
 
     def _judge(self) -> tuple[PodEnd | None, float]:
         """The end where there is one, and else when to look again if no news come."""

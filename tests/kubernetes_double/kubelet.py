@@ -173,6 +173,7 @@ class Kubelet:
         backing_off = False
         while (said := self.faults.image_errors.get(container["image"])) and self._is_there(running):
             told = {"reason": "ErrImagePull", "message": f'failed to pull image "{container["image"]}": {said}'}
+            await self._event(running, "Warning", "Failed", f'Failed to pull image "{container["image"]}": {said}')
             if backing_off:
                 told = {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "{container["image"]}"'}
             await self._set(running, container, {"waiting": told})

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from kubernetes_double import KubernetesDouble
-from pods_bench import IMAGE, Bench, Notices, first_line, request, run_to_end, until
+from pods_bench import (
+    HANG_SECONDS,
+    IMAGE,
+    IMPATIENT,
+    Bench,
+    Notices,
+    first_line,
+    open_bench,
+    request,
+    run_to_end,
+    until,
+)
 
 from swarmq.kubernetes.ends import PodReason
 
@@ -112,10 +124,11 @@ async def test_an_image_that_cannot_be_pulled_fails_fast_and_says_why(
     lines, end = await run_to_end(bench.pods("true", start_seconds=3600), request(), notices.hear)
     assert (lines, end.reason, end.started) == ([], PodReason.IMAGE_UNPULLABLE, False)
     assert IMAGE in end.detail
+    assert said in end.detail, "also where only the back-off after it was seen"
     await until(lambda: not double.objects("pods"))
 
 
-async def test_a_registry_that_recovers_is_waited_for(bench: Bench, double: KubernetesDouble) -> None:
+async def test_a_registry_that_recovers_is_waited_for(double: KubernetesDouble) -> None:
     double.faults.image_errors[IMAGE] = "503 Service Unavailable"
     notices = Notices()
 
@@ -123,9 +136,10 @@ async def test_a_registry_that_recovers_is_waited_for(bench: Bench, double: Kube
         await notices.hear(text)
         double.faults.image_errors.clear()
 
-    lines, end = await run_to_end(bench.pods("echo up"), request(), hear)
+    async with open_bench(double, replace(IMPATIENT, start_failure_seconds=HANG_SECONDS)) as bench:
+        lines, end = await run_to_end(bench.pods("echo up", start_seconds=HANG_SECONDS), request(), hear)
     assert (lines, end.reason) == (["up"], PodReason.COMPLETED)
-    assert notices[0].startswith("the pod does not start: ErrImagePull")
+    assert notices[0].startswith(("the pod does not start: ErrImagePull", "the pod does not start: ImagePullBackOff"))
 
 
 async def test_a_pod_that_no_node_takes_is_told_of_and_given_up_in_time(bench: Bench, double: KubernetesDouble) -> None:
