@@ -252,6 +252,8 @@ class AsyncClient:
     async def _start(self, spec: SwarmSpec) -> AsyncSwarmHandle:
         self._check_cost_limit(spec.options)
         await self._connect()
+        if spec.options.baseline is not None:
+            await self.store.swarms.load(spec.options.baseline)  # told now, and not as a figure that is missing later
         swarm_id = await self.store.swarms.create(spec)
         joined = swarm_id != spec.id  # the idempotency key's first swarm, which is under way or has ended
         if not joined:

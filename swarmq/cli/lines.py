@@ -169,6 +169,7 @@ _TEXTS: dict[EventType, Callable[[dict[str, Any]], str]] = {
     EventType.BRANCH_RATE_LIMITED: _rate_limited,
     EventType.BRANCH_FINISHED: _finished,
     EventType.BRANCH_CACHED: lambda data: f"taken from the cache ({data.get('source', '')})",
+    EventType.BRANCH_WAITING: lambda data: f"waiting for equal work in {data.get('leader', '?')}",
     EventType.BRANCH_RESUMED: _resumed,
     EventType.BRANCH_ANEW: lambda data: f"starts anew, not from {data.get('source', '?')}: {data.get('reason', '')}",
     EventType.BRANCH_PARKED: lambda data: f"given back after {count(amount(data.get('step')), 'step')}: paused",

@@ -89,6 +89,13 @@ PodRepositoryUrl = Annotated[
     str | None,
     _flag("URL that pods clone the repository from; default: it is sent along, up to 1 MB.", metavar="URL"),
 ]
+DeclaredOverlaps = Annotated[
+    str | None,
+    _flag(
+        "Subtasks that declare the same files: put in order, told of, or by who made the plan. [auto]",
+        metavar="auto|order|flag",
+    ),
+]
 OnFailure = Annotated[str | None, _flag("What a failed subtask does to the rest. [continue]", metavar="continue|stop")]
 Synthesize = Annotated[
     bool | None, _flag("Ask the model for one final answer over all results. [no]", "--synthesize/--no-synthesize")
@@ -108,6 +115,9 @@ CopyGlobs = Annotated[
 ]
 Env = Annotated[list[str] | None, _flag("Variables added to the agents' shells.", "--env", metavar="NAME=VALUE")]
 Cache = Annotated[str | None, _flag("Whether results of equal earlier work are used. [use]", metavar="use|bypass")]
+Baseline = Annotated[
+    str | None, _flag("Swarm to compare with; default: the same task done by one agent, if it was.", metavar="SWARM")
+]
 KeepFailedHours = Annotated[float | None, _flag("How long worktrees of failed branches stay. [72]", metavar="HOURS")]
 KeepDays = Annotated[float | None, _flag("How long records stay after the end of the swarm. [7]", metavar="DAYS")]
 IdempotencyKey = Annotated[str | None, _flag("Same key, same swarm.", metavar="KEY")]

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from swarmq.cli.figures import saved_by, saved_text, spent_text
 from swarmq.cli.render import ago, count, duration, one_line, usd
 from swarmq.models.branch import BranchRecord, BranchState
 from swarmq.models.options import DEFAULT_MAX_COST_USD
+from swarmq.models.spent import Spent
 from swarmq.models.swarm import MergeReport, SubtaskStatus, SwarmRecord, SwarmStatus
 
 if TYPE_CHECKING:
@@ -72,12 +74,15 @@ def subtask_lines(record: SwarmRecord, branches: Sequence[BranchRecord], now: fl
 
 
 def _ended(stage: int, subtask: Subtask, result: SubtaskResult) -> SubtaskLine:
+    undeclared = result.declared.undeclared if result.declared is not None else ()
+    strayed = f"{count(len(undeclared), 'file')} changed that the plan does not declare" if undeclared else ""
     origin = f"continued from {result.continued_from}" if result.continued_from else ""
     notes = (
         result.error,
         "from the cache" if result.cached else origin,
         f"{result.branch_id} won a race of {len(result.candidates)}" if result.candidates and result.success else "",
         f"its conflict was resolved by {result.resolved_by}" if result.resolved_by else "",
+        strayed,
     )
     note = one_line("; ".join(one for one in notes if one))
     return SubtaskLine(
@@ -214,6 +219,9 @@ def result_pairs(result: SwarmResult) -> list[tuple[str, str]]:
             f"{stats.total_steps:,}, critical path {stats.critical_path_steps:,}; {stats.tool_calls:,} tool calls",
         )
     )
+    if stats.critical_path:
+        path = one_line(" > ".join(stats.critical_path), 200)
+        values.append(("critical path", f"{duration(stats.critical_path_seconds)}: {path}"))
     values.append(
         (
             "time",
@@ -221,12 +229,16 @@ def result_pairs(result: SwarmResult) -> list[tuple[str, str]]:
             f" speed-up {stats.speedup:.1f}",
         )
     )
+    if stats.baseline is not None and stats.speedup_over_baseline is not None:
+        alone = f"{stats.baseline.swarm} took {duration(stats.baseline.wall_seconds)}, {spent_text(stats.baseline)}"
+        values.append(("compared with", f"{alone}: {stats.speedup_over_baseline:.1f} times as long"))
     values.append(
         ("tokens", f"{usage.input_tokens:,} in ({usage.cached_tokens:,} cached), {usage.output_tokens:,} out")
     )
     values.append(("cost", usd(stats.cost_usd)))
-    cache = f"{count(stats.cache_hits, 'hit')}, {stats.cache_misses:,} misses"
-    values.append(("cache", cache))
+    waits = f", {count(stats.cache_waits, 'wait')} for equal work" if stats.cache_waits else ""
+    values.append(("cache", f"{count(stats.cache_hits, 'hit')}, {stats.cache_misses:,} misses{waits}"))
+    values += [(name, saved_text(saved)) for name, saved in saved_by(stats) if saved != Spent()]
     values.append(("trouble", f"{stats.retries:,} retries of model calls, {stats.lost_leases:,} lost leases"))
     return values
 

@@ -34,6 +34,7 @@ def plan(
     max_retries: flags.MaxRetries = None,
     max_output_tokens: flags.MaxOutputTokens = None,
     temperature: flags.Temperature = None,
+    declared_overlaps: flags.DeclaredOverlaps = None,
     allow_dirty: flags.AllowDirty = None,
 ) -> None:
     """Show the plan of a task without running it."""

@@ -18,12 +18,13 @@ INSTRUCTION_CHARACTERS = 200
 async def make_plan(checked: Checked) -> tuple[Plan, str | None, int]:
     """The given plan, or the model's: needs neither Redis nor workers. With a note, and the tokens that it cost."""
     from swarmq.models.plan import Plan
-    from swarmq.orchestrator.decompose import plan_task, single_subtask
+    from swarmq.orchestrator.decompose import given_plan, plan_task, single_subtask
     from swarmq.providers.registry import Models
 
     spec = checked.spec
     if spec.plan is not None:
-        return spec.plan, None, 0
+        given = given_plan(spec.plan, spec)
+        return given.plan, given.note, 0
     if spec.options.strategy == "none":
         return Plan(subtasks=(single_subtask(spec),)), None, 0
     models = Models(checked.settings)
@@ -37,6 +38,7 @@ async def make_plan(checked: Checked) -> tuple[Plan, str | None, int]:
 def print_plan(plan: Plan, stream: TextIO | None = None) -> None:
     """Table and DAG, on stdout unless named."""
     to = stream or sys.stdout
+    declares = any(subtask.files for subtask in plan.subtasks)
     rows = [
         (
             str(number),
@@ -45,11 +47,13 @@ def print_plan(plan: Plan, stream: TextIO | None = None) -> None:
             subtask.specialty,
             str(subtask.priority),
             ", ".join(subtask.dependencies) or "-",
+            *((", ".join(subtask.files) or "-",) if declares else ()),
             one_line(subtask.instruction, INSTRUCTION_CHARACTERS),
         )
         for number, stage in enumerate(plan.stages)
         for subtask in stage
     ]
-    table(("stage", "subtask", "kind", "specialty", "priority", "needs", "instruction"), rows, to=to)
+    files = ("files",) if declares else ()
+    table(("stage", "subtask", "kind", "specialty", "priority", "needs", *files, "instruction"), rows, to=to)
     to.write("\n" + "\n".join(plain(line) for line in draw(plan)) + "\n")
     to.flush()

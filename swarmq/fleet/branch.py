@@ -31,6 +31,7 @@ from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.pod_work import PodWork
 from swarmq.fleet.pool import Job, StopReason
 from swarmq.fleet.racing import stop_losers
+from swarmq.fleet.result_cache import EqualWork
 from swarmq.fleet.runtime import Runtime
 from swarmq.models.branch import BranchSpec, Exit, Observation, Outcome
 from swarmq.models.events import Event, EventType
@@ -106,12 +107,10 @@ async def _deliver(
     if ended is LeaseEnd.PARKED:
         await stops.shielded(_park(runtime, claim, work))
         return "parked"
-    if isinstance(ended, Outcome):
-        return await stops.shielded(_end(runtime, claim, ended))
-    if job is not None and job.stopping is StopReason.HAND_OVER:
+    if ended is LeaseEnd.CANCELLED and job is not None and job.stopping is StopReason.HAND_OVER:
         await stops.shielded(_hand_over(runtime, claim, work))
         return "handed_over"
-    return await stops.shielded(_end_cancelled(runtime, claim, work))
+    return await stops.shielded(_end_work(runtime, claim, work, ended))
 
 
 class Work(Protocol):
@@ -125,6 +124,8 @@ class Work(Protocol):
     def branch_id(self) -> str: ...
     @property
     def journal(self) -> StoreJournal: ...
+    @property
+    def equal(self) -> EqualWork | None: ...
     def observe(self) -> Observation: ...
     def event(self, type_: EventType, **data: object) -> Event: ...
     async def run(self) -> Outcome | None: ...
@@ -175,14 +176,17 @@ def _renewal(runtime: Runtime, work: Work, delivery_tag: str | None) -> Callable
         renewal = await runtime.store.branches.renew(
             work.swarm_id, work.branch_id, claim.token, runtime.settings.lease_seconds, work.observe()
         )
+        if work.equal is not None and renewal.alive:
+            await work.equal.renew()
         if delivery_tag is not None:
             await runtime.store.gate.call("ZADD", UNACKED_INDEX, "XX", time.time(), delivery_tag)
         if not renewal.alive:
             return LeaseEnd.LOST
         if renewal.cancel_reason is not None:
             return LeaseEnd.CANCELLED
-        # A call that waits to start is not made; one that runs, or a tool, is finished first.
-        return LeaseEnd.PARKED if renewal.paused and work.journal.doing in BETWEEN_CALLS else None
+        # A call that waits to start is not made, equal work not waited for; what runs is finished first.
+        waits = work.journal.doing in BETWEEN_CALLS or (work.equal is not None and work.equal.waiting)
+        return LeaseEnd.PARKED if renewal.paused and waits else None
 
     return renew
 
@@ -199,6 +203,7 @@ async def _reason(runtime: Runtime, claim: Claim) -> str:
 async def _park(runtime: Runtime, claim: Claim, work: Work) -> None:
     """Give the branch back without a message; where the swarm was resumed meanwhile, it needs one after all."""
     await runtime.store.events.emit(work.swarm_id, work.event(EventType.BRANCH_PARKED, step=work.journal.steps))
+    await _leave(work)
     if await _hand_over(runtime, claim, work):
         await runtime.dispatch.branches(work.swarm_id, [work.branch_id])
 
@@ -219,8 +224,18 @@ async def _hand_over(runtime: Runtime, claim: Claim, work: Work) -> bool:
         return False
 
 
-async def _end_cancelled(runtime: Runtime, claim: Claim, work: Work) -> str:
-    return await _end(runtime, claim, await work.cancelled(await _reason(runtime, claim)))
+async def _leave(work: Work) -> None:
+    """Let others begin who wait for this work. Not at a hand-over: the next holder goes on within the lease."""
+    if work.equal is not None:
+        await work.equal.leave()
+
+
+async def _end_work(runtime: Runtime, claim: Claim, work: Work, ended: Outcome | LeaseEnd) -> str:
+    if not isinstance(ended, Outcome):
+        ended = await work.cancelled(await _reason(runtime, claim))
+    status = await _end(runtime, claim, ended)
+    await _leave(work)
+    return status
 
 
 def _wins(spec: BranchSpec, outcome: Outcome) -> bool:

@@ -19,7 +19,7 @@ from swarmq.fleet.continuing import Anew, Continuation, look_back, note_for
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.resolving import task_of
-from swarmq.fleet.result_cache import cached_outcome, keep_result
+from swarmq.fleet.result_cache import EqualWork
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import repository_of
 from swarmq.fleet.standing import plan_of
@@ -51,6 +51,7 @@ class BranchWork:
         self.record: BranchRecord = claim.record
         self.swarm_id, self.branch_id = claim.record.spec.swarm_id, claim.record.spec.id
         self.journal = StoreJournal(runtime.store, claim.record.spec, claim.token)
+        self.equal: EqualWork | None = None
         self._started = time.monotonic()
         self._repository: SwarmRepository | None = None
         self._worktree: Worktree | None = None
@@ -99,19 +100,19 @@ class BranchWork:
         self._repository = repository_of(self.runtime, swarm)
         subtask = await task_of(self.runtime, swarm, self.record.spec, self._repository)
         await self._announce(subtask)
-        if self.claim.token == 1:
-            hit = await cached_outcome(self.runtime, swarm, subtask, self.record.spec, self._repository)
-            if hit is not None:
-                return hit
-        else:
-            for token in range(1, self.claim.token):  # shells outlive a killed worker and keep editing
-                await kill_all(self._cookie(token))
+        for token in range(1, self.claim.token):  # shells outlive a killed worker and keep editing
+            await kill_all(self._cookie(token))
+        self.equal = EqualWork(self.runtime, swarm, subtask, self.record.spec, self._repository)
+        hit = await self.equal.find_or_go_on(self.claim.token, self.journal.tell)
+        if hit is not None:
+            return hit
+        self._started = time.monotonic()  # what it waited for others is not its own time
         await self._look_back(swarm, subtask)
         await self._open_worktree(swarm)
         result = await self._agent(swarm, subtask)
         outcome = await self._conclude(subtask, result)
         if outcome.success:
-            await keep_result(self.runtime, swarm, subtask, self.record.spec, outcome, self._repository)
+            await self.equal.keep(outcome)
         return outcome
 
     async def _announce(self, subtask: Subtask) -> None:

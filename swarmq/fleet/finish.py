@@ -9,6 +9,7 @@ import structlog
 from swarmq.agent.context import text_tokens
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import EnvironmentFault, ModelError, StoreError, UsageError, WorkspaceError
+from swarmq.fleet.baselines import find_baseline, keep_baseline
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.runtime import Runtime
@@ -53,6 +54,7 @@ async def _end(runtime: Runtime, record: SwarmRecord) -> SwarmRecord:
         reached(CrashPoint.SWARM_ENDED)
         if await runtime.store.swarms.finish(swarm_id, result):
             log.info("swarm ended", swarm=swarm_id, state=result.state.value, error=result.error)
+            await keep_baseline(runtime, record, result)
         record = await runtime.store.swarms.load(swarm_id)  # a producer may have joined meanwhile (idempotency key)
     return record
 
@@ -101,6 +103,7 @@ async def _result(runtime: Runtime, record: SwarmRecord) -> SwarmResult:
         await store.stages.load_all(spec.id, record.stage),
         await store.swarms.counters(spec.id),
         time.time(),
+        await find_baseline(runtime, record),
     )
     limits = [limit for limit in (record.limit, *(result.limit for result in results)) if limit]
     result = SwarmResult(

@@ -15,7 +15,7 @@ from swarmq.fleet.stages import finish
 from swarmq.models.messages import Usage
 from swarmq.models.plan import Plan
 from swarmq.models.swarm import SwarmRecord, SwarmState
-from swarmq.orchestrator.decompose import Decomposition, plan_task, single_subtask
+from swarmq.orchestrator.decompose import Decomposition, given_plan, plan_task, single_subtask
 from swarmq.orchestrator.racing import models_of
 
 
@@ -82,7 +82,7 @@ async def _decompose(runtime: Runtime, record: SwarmRecord) -> Decomposition:
             runtime.models.check(model)
     require_price(runtime.models, spec.options, sorted(named))
     if spec.plan is not None:
-        return Decomposition(spec.plan, None, Usage())
+        return given_plan(spec.plan, spec)
     if spec.options.strategy == "none":
         return Decomposition(Plan(subtasks=(single_subtask(spec),)), None, Usage())
     async with paid_call(runtime, record, "plan", planner, text_tokens(spec.task + spec.context)) as call:

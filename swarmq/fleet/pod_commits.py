@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from swarmq.fleet.pod_following import unpacked
-from swarmq.models.branch import BranchSpec
-from swarmq.models.plan import Subtask
-from swarmq.pod.finishing import commit_words, trailers_of
+from swarmq.models.branch import BranchSpec, Outcome
+from swarmq.models.plan import Kind, Subtask
+from swarmq.pod.finishing import commit_words, trailers_of, with_commit
 from swarmq.pod.protocol import ResultRecord
 from swarmq.workspace.swarm_repository import CommitInfo, SwarmRepository
 
@@ -20,14 +20,21 @@ async def commit_of_result(
     return await repository.accept_commit(spec.id, token, pack, commit, spec.base_commit, trailers_of(spec))
 
 
-async def commit_of_checkpoint(
-    repository: SwarmRepository, spec: BranchSpec, token: int, subtask: Subtask, checkpoint: str | None
-) -> CommitInfo | None:
-    """No agent is there to make one; None where nothing was saved, or what was is as it was in the beginning."""
-    if checkpoint is None:
-        return None
-    worktree = await repository.open_worktree(spec.id, token, checkpoint)
-    subject, trailers = commit_words(subtask, spec)
-    made = await repository.commit(worktree, message=subject, trailers=trailers)
-    await repository.remove_worktree(worktree)
-    return made
+async def with_saved_files(
+    outcome: Outcome,
+    repository: SwarmRepository | None,
+    spec: BranchSpec,
+    token: int,
+    subtask: Subtask,
+    checkpoint: str | None,
+) -> Outcome:
+    """The outcome of an agent that is not there to commit its files, with those of its last checkpoint as the commit."""
+    if repository is None or spec.kind is not Kind.EDIT:
+        return outcome
+    made = None
+    if checkpoint is not None:
+        worktree = await repository.open_worktree(spec.id, token, checkpoint)
+        subject, trailers = commit_words(subtask, spec)
+        made = await repository.commit(worktree, message=subject, trailers=trailers)
+        await repository.remove_worktree(worktree)
+    return with_commit(outcome, made)

@@ -34,11 +34,11 @@ from swarmq.fleet.continuing import Continuation
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.pod_access import BranchPods, FollowedPod, PodPermit
-from swarmq.fleet.pod_commits import commit_of_checkpoint, commit_of_result
+from swarmq.fleet.pod_commits import commit_of_result, with_saved_files
 from swarmq.fleet.pod_ends import DISAPPEARED, Replace, judge_end
 from swarmq.fleet.pod_following import Follower, Stopped, TornLog
 from swarmq.fleet.pod_payload import PodTask, pod_request
-from swarmq.fleet.result_cache import cached_outcome, keep_result
+from swarmq.fleet.result_cache import EqualWork
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import repository_of
 from swarmq.fleet.standing import plan_of
@@ -74,6 +74,7 @@ class PodWork:
         self._continued_from: str | None = None
         self._doing = "starting"
         self._permit: PodPermit | None = None
+        self.equal: EqualWork | None = None
         self._follower: Follower | None = None
 
     def observe(self) -> Observation:
@@ -109,10 +110,11 @@ class PodWork:
         structlog.contextvars.bind_contextvars(subtask=subtask.id)
         self._repository = repository = repository_of(self.runtime, swarm)
         await announce(self.runtime, self.claim, self.record.spec, subtask)
-        if self.claim.token == 1:
-            hit = await cached_outcome(self.runtime, swarm, subtask, self.record.spec, repository)
-            if hit is not None:
-                return hit
+        self.equal = EqualWork(self.runtime, swarm, subtask, self.record.spec, repository)
+        hit = await self.equal.find_or_go_on(self.claim.token, self._tell)
+        if hit is not None:
+            return hit
+        self._started = time.monotonic()  # what it waited for others is not its own time
         if repository is not None:
             await repository.take_over(self.branch_id, self.claim.token)
         self._continuation = found = await look_back(self.runtime, self.claim, swarm, subtask, repository)
@@ -120,7 +122,7 @@ class PodWork:
             self._checkpoint = found.checkpoint
         outcome = await self._in_pods(swarm, subtask)
         if outcome.success:
-            await keep_result(self.runtime, swarm, subtask, self.record.spec, outcome, repository)
+            await self.equal.keep(outcome)
         return outcome
 
     def event(self, type_: EventType, **data: object) -> Event:
@@ -188,8 +190,12 @@ class PodWork:
 
     async def _on_notice(self, text: str) -> None:
         """What a pod waits for is shown while it waits, and stays in the swarm's events."""
-        self._doing = text
-        await self.runtime.store.events.emit(self.swarm_id, self.event(EventType.BRANCH_POD, notice=text))
+        await self._tell(text, self.event(EventType.BRANCH_POD, notice=text))
+
+    async def _tell(self, doing: str, *events: Event) -> None:
+        self._doing = doing
+        if events:
+            await self.runtime.store.events.emit(self.swarm_id, *events)
 
     async def _follow(self, pod: FollowedPod, follower: Follower, subtask: Subtask) -> Outcome | Replace:
         async for line in pod.lines():
@@ -206,7 +212,7 @@ class PodWork:
         await self._remove(pod)
         if isinstance(judged, Replace) or not judged.success:
             return judged if isinstance(judged, Replace) else self._with_figures(judged)
-        return await self._committed(self._with_figures(judged), subtask, follower.checkpoint)
+        return await self._kept(self._with_figures(judged), subtask, follower)
 
     async def _count_lost(self, swarm: SwarmRecord, lost: Replace) -> Outcome | None:
         """None where another pod may go on; lost pods count like lost workers."""
@@ -244,13 +250,11 @@ class PodWork:
         if stopped.limit is None:
             return self._ended(Exit.CANCELLED, stopped.reason)
         outcome = self._ended(Exit.BUDGET_EXHAUSTED, stopped.reason).model_copy(update={"limit": stopped.limit})
-        return await self._committed(outcome, subtask, follower.checkpoint)
+        return await self._kept(outcome, subtask, follower)
 
-    async def _committed(self, outcome: Outcome, subtask: Subtask, checkpoint: str | None) -> Outcome:
-        repository, spec = self._repository, self.record.spec
-        if repository is None or spec.kind is not Kind.EDIT:
-            return outcome
-        return with_commit(outcome, await commit_of_checkpoint(repository, spec, self.claim.token, subtask, checkpoint))
+    async def _kept(self, outcome: Outcome, subtask: Subtask, follower: Follower) -> Outcome:
+        spec, token = self.record.spec, self.claim.token
+        return await with_saved_files(outcome, self._repository, spec, token, subtask, follower.checkpoint)
 
     def _with_figures(self, outcome: Outcome) -> Outcome:
         """What the pod says of steps, money and commits is not taken on trust."""

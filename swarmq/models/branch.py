@@ -10,6 +10,7 @@ from pydantic import Field
 from swarmq.models.base import SCHEMA_VERSION, Record
 from swarmq.models.messages import Usage
 from swarmq.models.plan import Kind
+from swarmq.models.spent import Spent
 from swarmq.models.verify import VerifyReport
 
 
@@ -72,6 +73,7 @@ class Outcome(Record):
     files: tuple[str, ...] = ()
     worktree: str | None = Field(None, description="A worktree that was kept for looking at.")
     cached_from: str | None = Field(None, description="swarm/branch whose result the cache gave.")
+    spared: Spent | None = Field(None, description="What that result had used, where the cache gave it.")
     limit: str | None = Field(None, description="The option whose limit ended the branch.")
     continued_from: str | None = Field(None, description="swarm/branch whose conversation it went on with.")
     model_status: int = Field(0, description="HTTP status of the model call that ended the branch; 0 for none.")

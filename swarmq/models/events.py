@@ -35,6 +35,7 @@ class EventType(StrEnum):
     BRANCH_RATE_LIMITED = "branch.rate_limited"  # endpoint, reason: refused, rate, tokens, spacing, concurrency
     BRANCH_FINISHED = "branch.finished"  # exit, steps, error
     BRANCH_CACHED = "branch.cached"  # source
+    BRANCH_WAITING = "branch.waiting"  # leader
     BRANCH_RESUMED = "branch.resumed"  # step, continues
     BRANCH_ANEW = "branch.anew"  # source, reason
     BRANCH_PARKED = "branch.parked"  # step

@@ -83,6 +83,10 @@ class SwarmOptions(Record):
         pattern=r"^(https?|file)://",
         description="URL that pods clone the repository from; default: it is sent along, up to 1 MB.",
     )
+    declared_overlaps: Literal["auto", "order", "flag"] = Field(
+        "auto",
+        description="Subtasks that declare the same files: put in order, told of, or by who made the plan.",
+    )
     on_failure: Literal["continue", "stop"] = Field("continue", description="What a failed subtask does to the rest.")
     synthesize: bool = Field(False, description="Ask the model for one final answer over all results.")
     auto_merge: bool = Field(True, description="Merge finished branches; false leaves the work branches alone.")
@@ -92,6 +96,9 @@ class SwarmOptions(Record):
     copy_globs: tuple[str, ...] = Field((), description="Globs of ignored files copied into each worktree.")
     env: dict[str, str] = Field(default_factory=dict, description="Variables added to the agents' shells.")
     cache: Literal["use", "bypass"] = Field("use", description="Whether results of equal earlier work are used.")
+    baseline: str | None = Field(
+        None, min_length=1, description="Swarm to compare with; default: the same task done by one agent, if it was."
+    )
     keep_failed_hours: float = Field(72, ge=0, le=8760, description="How long worktrees of failed branches stay.")
     keep_days: float = Field(7, gt=0, le=3650, description="How long records stay after the end of the swarm.")
     idempotency_key: str | None = Field(None, min_length=1, max_length=200, description="Same key, same swarm.")

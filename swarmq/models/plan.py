@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from swarmq.errors import PlanError
 from swarmq.models.base import Record
+from swarmq.models.file_globs import FileGlobs
 from swarmq.models.options import describe
 from swarmq.models.verify import Commands
 
@@ -40,7 +41,7 @@ class Subtask(Record):
     dependencies: tuple[str, ...] = ()
     priority: int = Field(0, ge=-100, le=100, description="Higher starts first within its stage.")
     kind: Kind = Kind.EDIT
-    files: tuple[str, ...] = Field((), description="Files (globs) that it is to change, as far as the plan knows.")
+    files: FileGlobs = Field((), description="Files (paths or globs) that it will change, as far as they are known.")
     verify: Commands = Field((), description="Commands that must pass; default: the swarm's.")
     candidates: int | None = Field(None, ge=1, le=8, description="Branches that race for it; default: the swarm's.")
     approaches: tuple[str, ...] = Field((), max_length=8, description="What each candidate is told to try, in order.")

@@ -12,6 +12,7 @@ from swarmq.models.branch import Exit
 from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Kind, Plan
+from swarmq.models.spent import Spent
 from swarmq.models.verify import VerifyReport
 
 
@@ -92,8 +93,16 @@ class CandidateResult(Record):
     verified: bool | None = None
     steps: int = 0
     usage: Usage = Usage()
+    cost_usd: float | None = Field(None, description="None where the price of the model is not known.")
     duration_seconds: float = 0.0
     error: str | None = None
+
+
+class DeclaredFiles(Record):
+    """What a branch changed against what its subtask had declared. Both empty: exactly that."""
+
+    undeclared: tuple[str, ...] = Field((), description="Files that it changed and that nothing declared.")
+    untouched: tuple[str, ...] = Field((), description="Declared paths and globs of which it changed no file.")
 
 
 class SubtaskResult(Record):
@@ -115,8 +124,12 @@ class SubtaskResult(Record):
     cost_usd: float | None = Field(None, description="None where the price of the model is not known.")
     duration_seconds: float = 0.0
     merge: MergeReport | None = None
+    declared: DeclaredFiles | None = Field(
+        None, description="None where the plan declares nothing, or nothing changed."
+    )
     worktree: str | None = None
     cached: bool = False
+    spared: Spent | None = Field(None, description="What the result had used where it was made, if it was cached.")
     continued_from: str | None = None
     limit: str | None = None
     verify: VerifyReport | None = Field(None, description="The last verifying in the branch's worktree.")
@@ -145,20 +158,38 @@ class StageStats(Record):
     seconds: float
 
 
+class Baseline(Record):
+    """What another swarm needed for the same task: one agent alone, unless its producer named it."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    swarm: str
+    steps: int
+    tokens: int
+    cost_usd: float | None
+    wall_seconds: float
+
+
 class SwarmStats(Record):
     """Figures of a finished swarm (S3)."""
 
     stages: tuple[StageStats, ...] = ()
-    critical_path_steps: int = 0
+    critical_path: tuple[str, ...] = Field((), description="Names along dependencies that took longest together.")
+    critical_path_seconds: float = Field(0.0, description="No number of workers makes the same work faster.")
+    critical_path_steps: int = Field(0, description="The most steps along dependencies; maybe on another path.")
     total_steps: int = 0
     tool_calls: int = 0
     wall_seconds: float = 0.0
     sequential_seconds: float = 0.0
-    speedup: float = 0.0
+    speedup: float = Field(0.0, description="sequential_seconds over wall_seconds.")
+    baseline: Baseline | None = None
+    speedup_over_baseline: float | None = Field(None, description="Its wall time over that of this swarm.")
     usage: Usage = Usage()
     cost_usd: float | None = Field(None, description="None where the price of a model that was called is not known.")
     cache_hits: int = 0
     cache_misses: int = 0
+    cache_waits: int = Field(0, description="Branches that waited for equal work of another.")
+    saved_by_cache: Spent = Field(Spent(), description="What the results from the cache had used where they were made.")
+    saved_by_collapse: Spent = Field(Spent(), description="An estimate of what stopped candidates would have used.")
     retries: int = 0
     rate_limit_wait_seconds: float = 0.0
     lost_leases: int = 0

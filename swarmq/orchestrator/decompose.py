@@ -15,6 +15,7 @@ from swarmq.models.messages import Completion, Usage, system, user
 from swarmq.models.options import Strategy
 from swarmq.models.plan import Kind, Plan, Subtask
 from swarmq.models.swarm import SwarmSpec
+from swarmq.orchestrator.declared_files import settle
 from swarmq.orchestrator.model_plan import plan_of_answer
 from swarmq.orchestrator.planning_prompts import repair_text, submit_plan, system_text, task_text
 from swarmq.providers.base import ChatModel, Conversation
@@ -43,6 +44,12 @@ def single_subtask(spec: SwarmSpec) -> Subtask:
     if spec.context.strip():
         instruction += f"\n\nWhat came before it:\n\n{spec.context.strip()}"
     return Subtask(name=SINGLE_NAME, instruction=instruction, kind=Kind.READ if spec.repo is None else Kind.EDIT)
+
+
+def given_plan(plan: Plan, spec: SwarmSpec) -> Decomposition:
+    """A plan of the producer's own. It is changed only where the options say so."""
+    settled = settle(plan, spec.options.declared_overlaps, by_model=False)
+    return Decomposition(settled.plan, settled.note, Usage())
 
 
 async def plan_task(model: ChatModel, spec: SwarmSpec) -> Decomposition:
@@ -85,7 +92,8 @@ async def _ask(conversation: Conversation, spec: SwarmSpec, clock: Clock, *, has
             log.info("the model's plan is invalid", swarm=spec.id, error=problem)
             _show(conversation, completion, problem)
         else:
-            return Decomposition(plan, None, usage)
+            settled = settle(plan, spec.options.declared_overlaps, by_model=True)
+            return Decomposition(settled.plan, settled.note, usage)
     note = f"The model gave no valid plan ({problem}); the whole task is one subtask."
     return Decomposition(Plan(subtasks=(single_subtask(spec),)), note, usage)
 

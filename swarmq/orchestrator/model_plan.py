@@ -13,7 +13,7 @@ from swarmq.models.plan import Kind, Plan, slug
 from swarmq.orchestrator.json_text import json_values
 from swarmq.orchestrator.planning_prompts import SUBMIT_PLAN
 
-PLANNED = ("name", "instruction", "specialty", "dependencies", "priority", "kind")
+PLANNED = ("name", "instruction", "specialty", "dependencies", "priority", "kind", "files")
 """What of a subtask a model may write. What runs commands, or multiplies the cost, is the producer's to say."""
 
 
@@ -69,6 +69,10 @@ def _subtask(given: dict[str, Any], *, has_files: bool) -> dict[str, Any]:
     if isinstance(known.get("priority"), int | float):
         known["priority"] = max(-100, min(100, round(known["priority"])))
     known["kind"] = _kind(given) if has_files else Kind.READ
+    if isinstance(known.get("files"), str):
+        known["files"] = [known["files"]] if known["files"].strip() else []
+    if known["kind"] != Kind.EDIT:  # what only looks changes nothing, whatever is said of it
+        known.pop("files", None)
     return known
 
 

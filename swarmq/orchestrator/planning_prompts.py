@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from swarmq.models.messages import ToolSpec
 from swarmq.models.options import Strategy
 from swarmq.models.plan import Kind
@@ -29,7 +31,8 @@ _STRATEGIES = {
 }
 
 _KINDS = """\
-- edit: changes files. It must leave changes; they are committed and merged.
+- edit: changes files. It must leave changes; they are committed and merged. Say in files which ones, as paths or \
+globs from the root of the repository, as far as they can be told: subtasks that name the same files are put in order.
 - verify: runs commands and checks; nothing that it writes is kept.
 - read: only reads and reports; it cannot run commands."""
 
@@ -58,7 +61,7 @@ def system_text(spec: SwarmSpec, *, has_files: bool) -> str:
         f"\n\n{strategy} At most {most} subtask{'s' if most != 1 else ''}; fewer, larger ones are better than many "
         f"tiny ones.\n\n{kinds}\n\n{_RULES}\n\nAnswer by calling {SUBMIT_PLAN} once. If you cannot call tools, answer "
         'with nothing but the JSON: {"subtasks": [{"name": ..., "instruction": ..., "specialty": ..., '
-        '"dependencies": [...], "priority": 0, "kind": "edit"}]}'
+        '"dependencies": [...], "priority": 0, "kind": "edit", "files": [...]}]}'
     )
 
 
@@ -83,7 +86,7 @@ def repair_text(error: str) -> str:
 def submit_plan(*, has_files: bool) -> ToolSpec:
     """The tool that the planner answers with."""
     kinds = [kind.value for kind in Kind] if has_files else [Kind.READ.value]
-    subtask = {
+    subtask: dict[str, Any] = {
         "type": "object",
         "properties": {
             "name": {"type": "string", "description": "Short and unique."},
@@ -99,6 +102,12 @@ def submit_plan(*, has_files: bool) -> ToolSpec:
         },
         "required": ["name", "instruction", "specialty", "dependencies", "kind"],
     }
+    if has_files:
+        subtask["properties"]["files"] = {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Of an edit: paths or globs of the files that it will change, such as 'src/parser/**'.",
+        }
     return ToolSpec(
         name=SUBMIT_PLAN,
         description="Submit the plan: the subtasks that the task is split into.",

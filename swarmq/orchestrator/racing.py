@@ -87,8 +87,9 @@ def candidate_results(branches: Sequence[BranchRecord], promoted_id: str, score:
             approach=one.spec.approach,
             score=score(one),
             verified=one.outcome.verify.passed if one.outcome is not None and one.outcome.verify is not None else None,
-            steps=one.outcome.steps if one.outcome is not None else 0,
+            steps=one.outcome.steps if one.outcome is not None else one.observation.steps if one.observation else 0,
             usage=one.outcome.usage if one.outcome is not None else Usage(),
+            cost_usd=one.outcome.cost_usd if one.outcome is not None else None,
             duration_seconds=one.outcome.duration_seconds if one.outcome is not None else 0.0,
             error=one.outcome.error if one.outcome is not None else one.cancel_reason,
         )

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from swarmq.agent.context import line_end
-from swarmq.models.swarm import MergeReport, SubtaskResult, SubtaskStatus, SwarmRecord, SwarmResult
+from swarmq.models.spent import Spent
+from swarmq.models.swarm import (
+    Baseline,
+    DeclaredFiles,
+    MergeReport,
+    SubtaskResult,
+    SubtaskStatus,
+    SwarmRecord,
+    SwarmResult,
+    SwarmStats,
+)
 
 TEXT_CHARACTERS = 20_000
 LAST_WORDS_CHARACTERS = 2000
@@ -22,9 +32,39 @@ def render_report(record: SwarmRecord, result: SwarmResult) -> str:
     """Every subtask in the order of the plan: its answer and what was merged, or its error and where to look."""
     parts = [_head(record, result)]
     parts += [_section(place, one) for place, one in enumerate(result.subtasks, 1)]
+    parts += _figures(result.stats)
     if result.branch is not None:
         parts.append(f"The merged work is on the branch {result.branch} (commit {result.commit}).")
     return "\n\n".join(parts) + "\n"
+
+
+def _figures(stats: SwarmStats) -> Iterator[str]:
+    """One paragraph, where there is something to tell."""
+    if not stats.critical_path:
+        return
+    lines = [
+        f"{stats.total_steps:,} steps in {stats.wall_seconds:,.1f} s; one after the other"
+        f" {stats.sequential_seconds:,.1f} s (speed-up {stats.speedup:.1f}).",
+        f"Critical path: {stats.critical_path_steps:,} steps, {stats.critical_path_seconds:,.1f} s:"
+        f" {' > '.join(stats.critical_path)}",
+    ]
+    if stats.baseline is not None and stats.speedup_over_baseline is not None:
+        alone = f"Compared with swarm {stats.baseline.swarm}: {stats.baseline.wall_seconds:,.1f} s"
+        lines.append(f"{alone}, {stats.speedup_over_baseline:.1f} times as long, {_spent(stats.baseline)}")
+    if stats.saved_by_cache != Spent():
+        lines.append(f"Saved by the cache: {_saved(stats.saved_by_cache)}")
+    if stats.saved_by_collapse != Spent():
+        lines.append(f"Saved by stopping candidates (estimated): {_saved(stats.saved_by_collapse)}")
+    yield "\n".join(["## Figures", *lines])
+
+
+def _saved(spent: Spent) -> str:
+    return f"{_spent(spent)}, {spent.seconds:,.1f} s of work"
+
+
+def _spent(spent: Spent | Baseline) -> str:
+    cost = "" if spent.cost_usd is None else f", ${spent.cost_usd:,.4f}"
+    return f"{spent.steps:,} steps, {spent.tokens:,} tokens{cost}"
 
 
 def _head(record: SwarmRecord, result: SwarmResult) -> str:
@@ -55,7 +95,15 @@ def _success(result: SubtaskResult) -> Iterator[str]:
         yield ""
         resolved = f" Its conflict was resolved by {result.resolved_by}." if result.resolved_by else ""
         yield f"{_merged(result.merge)}{resolved}"
+    yield from _beyond_its_plan(result.declared)
     yield from _race(result)
+
+
+def _beyond_its_plan(declared: DeclaredFiles | None) -> Iterator[str]:
+    if declared is not None and declared.undeclared:
+        yield f"Changed, but not declared in the plan: {_names(declared.undeclared)}"
+    if declared is not None and declared.untouched:
+        yield f"Declared in the plan, but not changed: {_names(declared.untouched)}"
 
 
 def _failure(result: SubtaskResult) -> Iterator[str]:
@@ -70,6 +118,7 @@ def _failure(result: SubtaskResult) -> Iterator[str]:
     if result.merge is not None and result.merge.status in ("unmerged", "rejected"):
         yield ""
         yield _merged(result.merge)
+    yield from _beyond_its_plan(result.declared)
     yield from _race(result)
     if result.worktree is not None:
         yield f"\nIts files are kept in {result.worktree}"

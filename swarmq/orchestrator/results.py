@@ -5,6 +5,7 @@ from __future__ import annotations
 from swarmq.models.branch import BranchRecord, Exit, Outcome
 from swarmq.models.plan import Subtask
 from swarmq.models.swarm import CandidateResult, MergeReport, SubtaskResult, SubtaskStatus
+from swarmq.orchestrator.declared_files import declared_against_actual
 
 _STATUS = {
     Exit.COMPLETED: SubtaskStatus.SUCCEEDED,
@@ -48,8 +49,10 @@ def subtask_result(
         cost_usd=outcome.cost_usd,
         duration_seconds=outcome.duration_seconds,
         merge=merge,
+        declared=declared_against_actual(subtask, outcome),
         worktree=outcome.worktree,
         cached=outcome.cached_from is not None,
+        spared=outcome.spared,
         continued_from=outcome.continued_from,
         limit=outcome.limit,
         verify=outcome.verify,

@@ -6,6 +6,8 @@ from typing import Literal
 
 from swarmq.models.base import SCHEMA_VERSION, Record
 from swarmq.models.messages import Usage
+from swarmq.models.spent import Spent
+from swarmq.models.verify import VerifyReport
 from swarmq.store import keys
 from swarmq.store.call_id import new_call_id
 from swarmq.store.codec import dump, load, pairs
@@ -13,11 +15,11 @@ from swarmq.store.connection import Gate
 
 MAX_ENTRIES = 1_000
 MAX_BYTES = 100_000_000
-COUNTERS = ("bytes", "hits", "misses", "evictions", "expirations")
+COUNTERS = ("bytes", "hits", "misses", "waits", "evictions", "expirations")
 
 
 class CachedResult(Record):
-    """A success. ``commit`` is kept alive by git (workspace); ``source`` is swarm/branch."""
+    """A success, and what it used. ``commit`` is kept alive by git (workspace); ``source`` is swarm/branch."""
 
     v: Literal[1] = SCHEMA_VERSION
     text: str
@@ -25,7 +27,15 @@ class CachedResult(Record):
     files: tuple[str, ...] = ()
     steps: int = 0
     usage: Usage = Usage()
+    cost_usd: float | None = None
+    seconds: float = 0.0
+    verify: VerifyReport | None = None
     source: str
+
+    @property
+    def spent(self) -> Spent:
+        tokens = self.usage.input_tokens + self.usage.output_tokens
+        return Spent(steps=self.steps, tokens=tokens, cost_usd=self.cost_usd, seconds=self.seconds)
 
 
 class Cache:
@@ -47,7 +57,7 @@ class Cache:
         return bool(await self._gate.script("cache_put", self._keys, arguments))
 
     async def stats(self) -> dict[str, int]:
-        """entries, bytes, hits, misses, evictions, expirations."""
+        """entries, bytes, hits, misses, waits, evictions, expirations."""
         entries, flat = await self._gate.script("cache_stats", self._keys, ())
         counters = pairs(flat)
         return {"entries": int(entries), **{name: int(counters.get(name, 0)) for name in COUNTERS}}

@@ -75,9 +75,13 @@ TICK_DONE = Key("swarmq:tick-done:%s", "string", "fleet", "half an interval", "u
 WORKER = Key("swarmq:worker:%s", "string", "fleet", "three heartbeats", "workers: what a worker says of itself")
 WORKERS = Key("swarmq:workers", "set", "fleet", "gone workers leave when they are met", "workers: their names")
 TICK = Key("swarmq:tick", "string", "fleet", "for good", "reconcile: when it last looked at all swarms")
+BASELINE = Key("swarmq:baseline:%s", "string", "fleet", "30 days", "finish_swarm: by task, what one agent needed")
 CACHE = Key("swarmq:{cache}:results", "hash", "fleet", "24 h an entry, 1,000 entries, 100 MB", "cache_*")
 CACHE_AGES = Key("swarmq:{cache}:ages", "zset", "fleet", "as its entry", "cache_*: key -> when it was stored")
-CACHE_STATS = Key("swarmq:{cache}:stats", "hash", "fleet", "for good", "cache_*: bytes, hits, misses, evictions …")
+CACHE_STATS = Key("swarmq:{cache}:stats", "hash", "fleet", "for good", "cache_*: bytes, hits, misses, waits …")
+FLIGHT = Key(
+    "swarmq:{cache}:flight:%s", "string", "fleet", "a lease", "cache_join, flight_*: by cache key, who works on it"
+)
 CACHE_ONCE = Key("swarmq:{cache}:once:%s", "string", "fleet", "1 hour", "cache_*: answers to calls, for their retries")
 
 LEARNED = "an hour after the endpoint's last call"
@@ -112,6 +116,8 @@ PODS = (
 
 REGISTRY = (*(value for value in list(globals().values()) if isinstance(value, Key)), *LIMITER, *PODS)
 
+FLIGHT_CHANNEL = "swarmq:{cache}:flight:%s"
+"""Not a key, though one has its name: the pub/sub channel that is rung when nobody works on that any more."""
 SHARED_CHANNEL = "swarmq:{%s}:shared"
 """Not a key: the pub/sub channel that is rung when a result is shared."""
 PODS_CHANNEL = "swarmq:{pods}:ring"

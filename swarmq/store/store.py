@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from swarmq.store.audit import Audit
+from swarmq.store.baselines import Baselines
 from swarmq.store.branches import Branches
 from swarmq.store.budgets import Budgets
 from swarmq.store.cache import Cache
 from swarmq.store.connection import Gate
 from swarmq.store.control import Control
 from swarmq.store.events import Events
+from swarmq.store.flights import Flights
 from swarmq.store.health import Health
 from swarmq.store.jobs import Jobs
 from swarmq.store.limiter import FleetLimiter
@@ -38,6 +40,8 @@ class Store:
         self.events = Events(gate)
         self.shared = Shared(gate)
         self.cache = Cache(gate)
+        self.flights = Flights(gate)
+        self.baselines = Baselines(gate)
         self.audit = Audit(gate)
         self.verified = Verified(gate)
         self.workers = Workers(gate)

@@ -150,6 +150,59 @@ def test_the_second_time_comes_from_the_cache_with_its_commits(fleet: FleetStack
     assert git(repo, "rev-parse", f"{second.branch}^{{tree}}") == git(repo, "rev-parse", f"{first.branch}^{{tree}}")
 
 
+def test_equal_work_of_swarms_that_run_at_once_is_done_once(fleet: FleetStack, client: Client) -> None:
+    repo = fleet.repository("equal")
+    plan = Plan(subtasks=(Subtask(name="Timely", instruction="Take your time"),))
+    calls = fleet.requests("Take your time")
+    handles = [client.submit(plan, repo=repo) for _ in range(3)]
+    results = [handle.result(TIMEOUT) for handle in handles]
+    assert all(result.success for result in results), [result.report for result in results]
+    assert fleet.requests("Take your time") == calls + 4
+    assert sorted(result.stats.cache_hits for result in results) == [0, 1, 1]
+    for result in results:
+        assert git(repo, "show", f"{result.branch}:time.txt") == "1\n2\n3\n"
+    spared = [result.stats.saved_by_cache for result in results if result.stats.cache_hits]
+    assert [(saved.steps, saved.tokens) for saved in spared] == [(4, 4400)] * 2
+    shown = fleet.run_cli("show", next(result.id for result in results if result.stats.cache_hits)).stdout
+    assert "4 steps, 4,400 tokens" in shown
+
+
+def test_a_swarm_is_compared_with_one_agent_that_did_the_same(fleet: FleetStack, client: Client) -> None:
+    repo = fleet.repository("alone")
+    alone = client.submit("Take your time", strategy="none", repo=repo, cache="bypass").result(TIMEOUT)
+    assert alone.success, alone.report
+    assert alone.stats.baseline is None
+    plan = Plan(subtasks=(ALPHA, BETA))
+    split = client.submit("Take your time", plan=plan, repo=repo).result(TIMEOUT)
+    assert split.stats.baseline is not None
+    assert (split.stats.baseline.swarm, split.stats.baseline.tokens) == (alone.id, 4400)
+    assert split.stats.speedup_over_baseline == alone.stats.wall_seconds / split.stats.wall_seconds
+    assert f"Compared with swarm {alone.id}" in split.report
+    named = client.submit("Something else", plan=plan, repo=repo, baseline=split.id).result(TIMEOUT)
+    assert named.stats.baseline is not None
+    assert named.stats.baseline.swarm == split.id
+    with pytest.raises(NotFoundError, match="nosuchswarm"):
+        client.submit("Something else", plan=plan, repo=repo, baseline="nosuchswarm")
+
+
+def test_subtasks_that_declare_the_same_file_can_be_put_in_order(fleet: FleetStack, client: Client) -> None:
+    alpha, beta = (one.model_copy(update={"files": ("beta.txt",)}) for one in (ALPHA, BETA))
+    plan = Plan(subtasks=(alpha, beta))
+    handle = client.submit(plan, repo=fleet.repository("declared"), declared_overlaps="order", cache="bypass")
+    result = handle.result(TIMEOUT)
+    assert result.success, result.report
+    assert [(one.name, one.stage) for one in result.subtasks] == [("Alpha", 0), ("Beta", 1)]
+    planned = next(event for event in handle.events() if event.type is EventType.SWARM_PLANNED)
+    assert "Beta for Alpha" in planned.data["note"]
+    strayed, exact = (one.declared for one in result.subtasks)
+    assert strayed is not None
+    assert (strayed.undeclared, strayed.untouched) == (("alpha.txt",), ("beta.txt",))
+    assert exact is not None
+    assert (exact.undeclared, exact.untouched) == ((), ())
+    assert "Changed, but not declared in the plan: alpha.txt" in result.report
+    assert "1 file changed that the plan does not declare" in fleet.run_cli("show", handle.id).stdout
+
+
 def test_retry_pays_only_for_what_failed(fleet: FleetStack, client: Client) -> None:
     repo = fleet.repository("retried")
     idle = Subtask(name="Idle", instruction="Change nothing")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_fakes import FakeModel, Turn, call, says
+from agent_fakes import Turn, call, says
+from fleet_fakes import OneModel, Sent
 
 from swarmq.errors import TransientModelError
 from swarmq.fleet.branch import run_branch
@@ -26,7 +27,6 @@ from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SwarmSpec, SwarmState
-from swarmq.providers.prices import FREE, Price
 from swarmq.settings import load_settings
 from swarmq.store import keys
 from swarmq.store.store import Store
@@ -39,40 +39,6 @@ PLAN = Plan(
         Subtask(name="Later", instruction="Look again", kind="read", dependencies=("Reader",)),
     )
 )
-
-
-class Sent:
-    """A dispatcher that keeps what would be published."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[Any, ...]] = []
-
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[None]]:
-        async def send(*args: Any, **_: Any) -> None:
-            if name not in ("branches", "terminate") or args[-1]:
-                self.messages.append((name, *args))
-
-        return send
-
-    def take(self) -> list[tuple[Any, ...]]:
-        taken, self.messages = self.messages, []
-        return taken
-
-
-class OneModel:
-    """The registry of models, with one of them."""
-
-    def __init__(self, *turns: Turn) -> None:
-        self.model = FakeModel(*turns)
-
-    async def open(self, _: str) -> FakeModel:
-        return self.model
-
-    def check(self, _: str) -> None:
-        return
-
-    def price(self, _: str) -> Price:
-        return FREE
 
 
 @pytest.fixture

@@ -7,11 +7,13 @@ from store_samples import SWARM, swarm_spec, until
 
 from swarmq.errors import SchemaError
 from swarmq.models.messages import Usage
+from swarmq.models.swarm import Baseline
 from swarmq.store import keys
 from swarmq.store.cache import Cache, CachedResult
 from swarmq.store.store import Store
 
 DAY_SECONDS = 86_400
+NOTHING_ELSE = {"waits": 0, "evictions": 0, "expirations": 0}
 
 
 def cached(text: str = "done") -> CachedResult:
@@ -26,7 +28,7 @@ async def test_hits_and_misses_are_counted(store: Store) -> None:
     assert await store.cache.get("one") == cached()
     stats = await store.cache.stats()
     raw = await store.gate.call("HGET", keys.CACHE(), "one")
-    assert stats == {"entries": 1, "bytes": len(raw), "hits": 1, "misses": 1, "evictions": 0, "expirations": 0}
+    assert stats == {"entries": 1, "bytes": len(raw), "hits": 1, "misses": 1} | NOTHING_ELSE
 
 
 async def test_a_newer_result_replaces_the_older_one(store: Store) -> None:
@@ -90,6 +92,16 @@ async def test_a_result_of_an_unknown_version_is_refused(store: Store) -> None:
     await store.gate.call("HSET", keys.CACHE(), "one", b'{"v":2,"text":"x","source":"y"}')
     with pytest.raises(SchemaError, match="cached result one: v"):
         await store.cache.get("one")
+
+
+async def test_baselines_are_replaced_and_do_not_stay_for_good(store: Store) -> None:
+    assert await store.baselines.find("task") is None
+    for swarm in ("older", "newer"):
+        await store.baselines.keep("task", Baseline(swarm=swarm, steps=1, tokens=2, cost_usd=None, wall_seconds=3.0))
+    found = await store.baselines.find("task")
+    assert found is not None
+    assert (found.swarm, found.cost_usd) == ("newer", None)
+    assert 29 * DAY_SECONDS < await store.gate.call("TTL", keys.BASELINE("task")) <= 30 * DAY_SECONDS
 
 
 async def test_the_audit_trail_is_kept_in_order(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,24 @@ def test_looking_at_a_plan_file_needs_no_model(cli: Cli, repo: Path) -> None:
     done = cli.run("plan", "--plan", str(plan))
     assert done.code == 0, done.err
     assert "Look around" in done.out
+
+
+def test_a_plan_is_shown_with_its_declared_files_and_where_they_meet(cli: Cli, repo: Path) -> None:
+    plan = repo.parent / "plan.yaml"
+    plan.write_text(
+        "subtasks:\n"
+        "  - {name: Left, instruction: x, files: [src/a.py]}\n"
+        "  - {name: Right, instruction: x, files: [src]}\n"
+        "  - {name: Look, instruction: x, kind: read}\n"
+    )
+    done = cli.run("plan", "--plan", str(plan))
+    assert done.code == 0, done.err
+    assert "note: Declared files overlap, which may end in conflicts: Left and Right (src/a.py, src)." in done.err
+    head, *rows = (line.split() for line in done.out.splitlines()[:4])
+    assert head[-2:] == ["files", "instruction"]
+    assert [row[-2] for row in rows] == ["src/a.py", "src", "-"]
+    done = cli.run("plan", "--plan", str(plan), "--declared-overlaps", "order", "--json")
+    assert json.loads(done.out)["subtasks"][1]["dependencies"] == ["Left"]
 
 
 def test_no_model_at_all(cli: Cli, repo: Path) -> None:

@@ -76,6 +76,7 @@ def test_recent_events_are_few_and_leave_out_the_steps() -> None:
         (EventType.BRANCH_RETRY, {"error": "429", "attempt": 1, "wait_seconds": 0.5}, "retry 1 in 0.5 s: 429"),
         (EventType.BRANCH_FINISHED, {"exit": "failed", "steps": 1, "error": "why"}, "failed after 1 step: why"),
         (EventType.BRANCH_CACHED, {"source": "s/b"}, "taken from the cache (s/b)"),
+        (EventType.BRANCH_WAITING, {"leader": "s/b"}, "waiting for equal work in s/b"),
         (EventType.MERGED, {"files": ["a"], "insertions": 2, "deletions": 1}, "merged 1 file, +2 -1"),
         (EventType.CONFLICT, {"files": ["a", "b"]}, "conflict in a, b"),
         (EventType.SWARM_FINISHED, {"state": "failed", "error": "why"}, "ended: failed: why"),

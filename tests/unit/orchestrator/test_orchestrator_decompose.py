@@ -57,6 +57,27 @@ async def test_the_submitted_plan_is_the_plan() -> None:
     assert "Move to version 2" in task.text
 
 
+async def test_subtasks_that_declare_the_same_files_are_put_in_order() -> None:
+    subtasks = [
+        {"name": "A", "instruction": "a", "kind": "edit", "files": ["./src/a.py"]},
+        {"name": "B", "instruction": "b", "kind": "edit", "files": "src/"},
+        {"name": "C", "instruction": "c", "kind": "edit", "files": ["tests"]},
+        {"name": "D", "instruction": "d", "kind": "read", "files": ["src"]},
+    ]
+    made = await plan_with(FakeModel(submits({"subtasks": subtasks})))
+    assert [(one.files, one.dependencies) for one in made.plan.subtasks] == [
+        (("src/a.py",), ()), (("src",), ("A",)), (("tests",), ()), ((), ()),
+    ]  # fmt: skip
+    assert made.note == "Declared files overlap, so some subtasks wait for others: B for A."
+
+
+async def test_declared_files_that_lead_out_are_sent_back() -> None:
+    out = {"subtasks": [{"name": "A", "instruction": "a", "files": ["../x"]}]}
+    model = FakeModel(submits(out), submits(GOOD))
+    assert (await plan_with(model)).note is None
+    assert "leads out of the repository" in str(model.conversations[0].messages[-1])
+
+
 async def test_a_plan_in_the_text_is_taken_too() -> None:
     text = f"I thought of {{x}} and {{}} first.\n```json\n{orjson.dumps(GOOD).decode()}\n```\nShall I go on?"
     made = await plan_with(FakeModel(says(text)))
@@ -212,6 +233,8 @@ def test_the_tool_describes_what_is_accepted() -> None:
     item = schema["properties"]["subtasks"]["items"]
     assert set(item["properties"]) == set(PLANNED) < set(Subtask.model_fields)
     assert item["properties"]["kind"]["enum"] == [kind.value for kind in Kind]
+    without: Any = submit_plan(has_files=False).parameters
+    assert "files" not in without["properties"]["subtasks"]["items"]["properties"]
     assert read({"subtasks": [dict.fromkeys(("name", "instruction"), "x")]}).subtasks[0].kind is Kind.EDIT
 
 
@@ -222,7 +245,7 @@ json_values = st.recursive(
     max_leaves=12,
 )
 subtask_keys = st.sampled_from(
-    ["name", "instruction", "specialty", "dependencies", "priority", "kind", "edits", "extra"]
+    ["name", "instruction", "specialty", "dependencies", "priority", "kind", "files", "edits", "extra"]
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from agent_fakes import BRANCH
 
 from swarmq.errors import OptionError, PlanError
 from swarmq.fleet.accept import Submission, checked_spec
@@ -41,7 +42,7 @@ def test_which_commands_hold(
 
 def test_work_that_was_held_to_other_commands_is_other_work() -> None:
     keys = {
-        cache_key("m", subtask(Kind.EDIT, *own), options, {}, "tree")
+        cache_key("m", subtask(Kind.EDIT, *own), BRANCH, options, {}, "tree")
         for own in ((), ("mine",))
         for options in (SWARMS, NONE)
     }
