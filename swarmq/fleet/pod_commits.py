@@ -28,7 +28,7 @@ async def with_saved_files(
     subtask: Subtask,
     checkpoint: str | None,
 ) -> Outcome:
-    """The outcome of an agent that is not there to commit its files, with those of its last checkpoint as the commit."""
+    """For an agent that is not there to commit its files: the outcome with those of its last checkpoint."""
     if repository is None or spec.kind is not Kind.EDIT:
         return outcome
     made = None

@@ -18,17 +18,7 @@ import structlog
 
 from swarmq.agent.adopting import answers_in
 from swarmq.agent.assignment import Parked
-from swarmq.errors import (
-    DiskFullError,
-    EnvironmentFault,
-    LeaseLost,
-    PodError,
-    SchemaError,
-    StoreError,
-    SwarmqError,
-    UsageError,
-    WorkspaceError,
-)
+from swarmq.errors import DiskFullError, LeaseLost, StoreError, SwarmqError, WorkspaceError
 from swarmq.fleet.beginning import announce, event_of, look_back, require_lease
 from swarmq.fleet.continuing import Continuation
 from swarmq.fleet.journal import StoreJournal
@@ -95,7 +85,7 @@ class PodWork:
             pass
         except (LeaseLost, StoreError, DiskFullError):
             raise
-        except (EnvironmentFault, SchemaError, UsageError, PodError) as error:
+        except SwarmqError as error:
             outcome = self._failed(str(error))
         except Exception as error:  # a bug of ours must end this branch alone, with its reason, and not the stage
             log.exception("internal error")
@@ -136,7 +126,7 @@ class PodWork:
         pods = await self.runtime.pod_access.get()
         budget = self.runtime.settings.pod_budget
         self._permit = await self.runtime.store.pods.acquire(
-            self.swarm_id, self.branch_id, self.claim.token, budget, self._on_wait
+            self.swarm_id, self.branch_id, self.claim.token, budget, self._on_place
         )
         while True:
             found = await self._in_pod(pods, swarm, subtask, model)
@@ -150,9 +140,6 @@ class PodWork:
         permit, self._permit = self._permit, None
         if permit is not None:
             await permit.release()
-
-    async def _on_wait(self, place: int) -> None:
-        self._doing = f"waiting for a pod, {place} in the queue"
 
     async def _in_pod(self, pods: BranchPods, swarm: SwarmRecord, subtask: Subtask, model: str) -> Outcome | Replace:
         """Start or adopt one, and follow it to its end."""
@@ -170,10 +157,8 @@ class PodWork:
         self._doing = "waiting for its pod"
         async with await pods.run(request, self._on_notice) as pod:
             if (entries or adopted) and not pod.adopted:
-                step = answers_in([*entries, *adopted]) + 1
-                event = self.event(
-                    EventType.BRANCH_RESUMED, step=step, continues=None if entries else self._continued_from
-                )
+                step, continues = answers_in([*entries, *adopted]) + 1, None if entries else self._continued_from
+                event = self.event(EventType.BRANCH_RESUMED, step=step, continues=continues)
                 await store.events.emit(self.swarm_id, event)
             follower = self._follower = Follower(
                 store, spec, self.claim.token, self.journal, self._repository, self._checkpoint, pod.nonce
@@ -188,8 +173,10 @@ class PodWork:
             finally:
                 self._checkpoint, self._follower = follower.checkpoint, None
 
+    async def _on_place(self, place: int) -> None:
+        await self._tell(f"waiting for a pod, {place} in the queue")
+
     async def _on_notice(self, text: str) -> None:
-        """What a pod waits for is shown while it waits, and stays in the swarm's events."""
         await self._tell(text, self.event(EventType.BRANCH_POD, notice=text))
 
     async def _tell(self, doing: str, *events: Event) -> None:
@@ -210,9 +197,10 @@ class PodWork:
         end = await pod.end()
         judged = judge_end(end, follower.tail)
         await self._remove(pod)
-        if isinstance(judged, Replace) or not judged.success:
-            return judged if isinstance(judged, Replace) else self._with_figures(judged)
-        return await self._kept(self._with_figures(judged), subtask, follower)
+        if isinstance(judged, Replace):
+            return judged
+        outcome = self._with_figures(judged)
+        return await self._kept(outcome, subtask, follower) if outcome.success else outcome
 
     async def _count_lost(self, swarm: SwarmRecord, lost: Replace) -> Outcome | None:
         """None where another pod may go on; lost pods count like lost workers."""
@@ -258,12 +246,12 @@ class PodWork:
 
     def _with_figures(self, outcome: Outcome) -> Outcome:
         """What the pod says of steps, money and commits is not taken on trust."""
-        ended = self._ended(outcome.exit, outcome.error or "")
-        kept = {"exit", "text", "error", "fault", "limit", "retries", "model_status", "verify"}
-        return ended.model_copy(update={name: getattr(outcome, name) for name in kept})
+        kept = ("text", "error", "fault", "limit", "retries", "model_status", "verify")
+        own = self._ended(outcome.exit, outcome.error or "")
+        return own.model_copy(update={name: getattr(outcome, name) for name in kept})
 
     async def checkpoint(self) -> None:
-        """Nothing to do: what the agent saves is in its log, and its pod runs on."""
+        """Nothing: what the agent saves is in its log."""
 
     async def cancelled(self, reason: str) -> Outcome:
         """The outcome of a branch that was stopped; ``run`` has been cancelled."""
