@@ -158,9 +158,14 @@ class Kubelet:
             await self._report(running, phase="Running")
         await self._set(running, container, {"running": {"startedAt": started}}, ready=is_main)
         log = running.logs[container["name"]]
-        collecting = asyncio.gather(*(self._collect(pipe, log) for pipe in (process.stdout, process.stderr) if pipe))
-        code = await self._wait(process)
-        await collecting
+        pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe]
+        collecting = {asyncio.create_task(self._collect(pipe, log)) for pipe in pipes}
+        try:
+            code = await self._wait(process)
+            await asyncio.wait(collecting)
+        finally:
+            for task in collecting:
+                task.cancel()
         while self.faults.lost:
             await asyncio.sleep(TICK_SECONDS)
         await log.close()

@@ -47,7 +47,7 @@ async def test_a_pod_takes_six_calls_and_the_watch_two_for_all(bench: Bench, dou
     assert {call: counted[call] for call in each} == each
     assert counted["get pods/log"] <= 2 * 20, "one follows, and one makes sure of the end where no result was seen"
     assert counted["list pods"] + counted["watch pods"] <= 6
-    assert bench.cluster.calls == counted
+    assert all(bench.cluster.calls[call] == counted[call] for call in each), "what is counted is what is sent"
 
 
 async def test_whoever_reads_the_result_need_not_read_to_the_end(bench: Bench, double: KubernetesDouble) -> None:
