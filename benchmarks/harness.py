@@ -49,6 +49,7 @@ def running_fleet(
     files: int = 15,
     agents_workers: int = 1,
     variables: Mapping[str, str] | None = None,
+    pool: str = "agents",
 ) -> Iterator[Fleet]:
     """Workers for all queues and a model server with that script; rate caps lifted. ``variables`` are settings."""
     root = Path(tempfile.mkdtemp(prefix="swarmq-bench-"))
@@ -78,12 +79,15 @@ def running_fleet(
         }
         os.environ.update(environment)
         queues = ["control", "integrate", *["agents"] * agents_workers]
-        workers = [
-            stack.enter_context(_running([sys.executable, "-m", "swarmq", "worker", "--queue", queue], environment))
-            for queue in queues
-        ]
+        workers = [stack.enter_context(_running(_worker(queue, pool), environment)) for queue in queues]
         wait_for(lambda: len(list((root / "run" / "workers").glob("*.json"))) == len(workers))
         yield Fleet(root, repo, load_settings(), workers[-1])
+
+
+def _worker(queue: str, pool: str) -> list[str]:
+    """``pool`` is that of the agents; prefork with as many children as a small machine has."""
+    command = [sys.executable, "-m", "swarmq", "worker", "--queue", queue]
+    return [*command, "--pool", pool, "--concurrency", "2"] if queue == "agents" and pool != "agents" else command
 
 
 def _repository(path: Path, files: int) -> Path:

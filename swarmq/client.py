@@ -22,6 +22,7 @@ from swarmq.fleet.gc import collect_garbage
 from swarmq.fleet.pausing import pause_swarm, resume_swarm
 from swarmq.fleet.spending import require_price
 from swarmq.models.branch import BranchRecord
+from swarmq.models.collapse import ScoreEntry
 from swarmq.models.events import Event, EventType
 from swarmq.models.options import SwarmOptions, changed_options
 from swarmq.models.plan import Plan
@@ -98,6 +99,10 @@ class AsyncSwarmHandle:
         """The conversation of a branch so far. NotFoundError for a branch that does not exist."""
         await self._client.store.branches.load(self.id, branch_id)
         return await self._client.store.transcripts.load(self.id, branch_id)
+
+    async def scores(self) -> Sequence[ScoreEntry]:
+        """What the collapse controller found of the branches, look for look, where that was new."""
+        return await self._client.store.collapse.scores(self.id)
 
     async def shared(self) -> Sequence[SharedResult]:
         """What branches published for each other."""

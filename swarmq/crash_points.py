@@ -80,6 +80,10 @@ class CrashPoint(StrEnum):
     """control: the swarm is marked cancelled, its branches are not."""
     REVOKE_SENT = "revoke_sent"
     """control: the branches are marked, those that run are not stopped."""
+    COLLAPSE_DECIDED = "collapse_decided"
+    """control: a look at a swarm has decided, nothing of it is recorded."""
+    KILL_SENT = "kill_sent"
+    """control: branches that lose are marked, and are not stopped."""
 
 
 @dataclass

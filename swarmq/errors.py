@@ -11,7 +11,8 @@
     │   ├── StoreError             Redis does not answer, or refuses
     │   ├── WorkspaceError         git or the file system refuses
     │   │   ├── DiskFullError      no space is left: may pass later, or on another machine
-    │   │   └── SetupError         the swarm's setup command did not succeed in a new worktree
+    │   │   ├── SetupError         the swarm's setup command did not succeed in a new worktree
+    │   │   └── UncommittableError files that an agent left cannot become a commit
     │   ├── ClusterError           Kubernetes does not answer, or does not let swarmq do what pods need
     │   └── SchemaError            a record written by a version that this one does not know
     ├── ModelError                 a model call failed
@@ -66,6 +67,10 @@ class DiskFullError(WorkspaceError):
 
 class SetupError(WorkspaceError):
     """The swarm's ``setup`` failed or took too long; the message has the end of its output."""
+
+
+class UncommittableError(WorkspaceError):
+    """An agent left what cannot become its finished commit; the message names the files."""
 
 
 class ClusterError(EnvironmentFault):

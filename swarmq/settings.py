@@ -139,6 +139,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(30, gt=0, description="A branch whose holder is silent this long is given away.")
     heartbeat_seconds: float = Field(5, gt=0, description="How often a holder renews its lease and reports.")
     reconcile_seconds: float = Field(10, gt=0, description="How often beat looks for what stands still.")
+    collapse_seconds: float = Field(5, gt=0, description="How often beat has the collapse controller look at branches.")
     queue_patience_seconds: float = Field(30, gt=0, description="A message unclaimed this long is sent again.")
     gc_seconds: float = Field(3600, gt=0, description="How often beat removes what is past its time.")
     visibility_timeout_seconds: int = Field(300, ge=1, description="Redis transport: unacked messages come back.")

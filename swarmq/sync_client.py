@@ -46,6 +46,7 @@ class SwarmHandle:
     resume = _synced(AsyncSwarmHandle.resume)
     branches = _synced(AsyncSwarmHandle.branches)
     transcript = _synced(AsyncSwarmHandle.transcript)
+    scores = _synced(AsyncSwarmHandle.scores)
     shared = _synced(AsyncSwarmHandle.shared)
     diff = _synced(AsyncSwarmHandle.diff)
     merge = _synced(AsyncSwarmHandle.merge)

@@ -65,6 +65,7 @@ class FleetStack:
             "SWARMQ_LEASE_SECONDS": "3",
             "SWARMQ_HEARTBEAT_SECONDS": "0.5",
             "SWARMQ_RECONCILE_SECONDS": "1",
+            "SWARMQ_COLLAPSE_SECONDS": "0.5",
             "SWARMQ_QUEUE_PATIENCE_SECONDS": "3",
             "TEST_ONLY_API_KEY": "sk-must-not-leak",
             **self.variables,

@@ -38,8 +38,10 @@ class VerifyPlace:
     reserve: Reserve
 
 
-MARKERS_COMMAND = "git diff --check"
-"""What would tell of conflict markers."""
+COMMIT_COMMAND, MARKERS_COMMAND = "git commit", "git diff --check"
+"""What would tell of files that cannot be committed, and of conflict markers."""
+NAMED = 100
+"""Files beyond these are not named: the output goes into records and into the agent's conversation."""
 
 
 @dataclass
@@ -60,14 +62,13 @@ class BranchVerify:
 
     async def __call__(self) -> VerifyReport | None:
         place = self.place
-        if not self.commands and self.spec.theirs is None:
-            return None
+        unfit = await self._unfit()
+        if unfit is not None or not self.commands:
+            self.journal.verified = unfit
+            return unfit
         must_change = self.spec.kind is Kind.EDIT and self.spec.theirs is None
         if must_change and not await place.repository.changed_files(place.worktree):
             return None  # the branch fails for it, whatever verify would say
-        marked = await self._conflict_markers()
-        if marked is not None or not self.commands:
-            return marked
         await self.checkpoint()
         await self.journal.tell(VERIFYING, Narrator(self.spec, time.time).verifying(self.commands))
         reached(CrashPoint.VERIFY_RUN)
@@ -84,11 +85,16 @@ class BranchVerify:
         await self.journal.tell("verified")
         return report
 
-    async def _conflict_markers(self) -> VerifyReport | None:
-        """A resolver is done when no file holds a conflict marker, before anything else is looked at."""
+    async def _unfit(self) -> VerifyReport | None:
+        """Why the files of an edit branch cannot be merged, whatever the commands would say of them."""
         place, theirs = self.place, self.spec.theirs
-        files = await place.repository.unresolved(place.worktree, theirs) if theirs is not None else ()
-        if not files:
+        if self.spec.kind is not Kind.EDIT:
             return None
-        output = "\n".join(f"{name}: conflict markers are left" for name in files)
-        return VerifyReport(passed=False, command=MARKERS_COMMAND, exit_code=2, output=output)
+        refused = await place.repository.refused_files(place.worktree)
+        if refused:
+            return VerifyReport(passed=False, command=COMMIT_COMMAND, exit_code=1, output="\n".join(refused[:NAMED]))
+        marked = await place.repository.unresolved(place.worktree, theirs) if theirs is not None else ()
+        if marked:
+            told = "\n".join(f"{name}: conflict markers are left" for name in marked[:NAMED])
+            return VerifyReport(passed=False, command=MARKERS_COMMAND, exit_code=2, output=told)
+        return None

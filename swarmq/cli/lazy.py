@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "events": Entry("events", "Print what happened in a swarm."),
         "transcript": Entry("branches", "Print the conversation of a branch."),
         "diff": Entry("branches", "Print the change of a swarm, or of one branch."),
+        "collapse": Entry("collapse", "Why branches were stopped early, or were not."),
         "logs": Entry("logs", "Print the logs of the embedded stack's workers."),
     },
     "Servers": {

@@ -97,6 +97,13 @@ def _finished(data: dict[str, Any]) -> str:
     return f"{said}: {data['error']}" if data.get("error") else said
 
 
+def _observed(data: dict[str, Any]) -> str:
+    checks = {True: "checks pass", False: "checks fail"}.get(data.get("checks"), "not checked")  # type: ignore[arg-type]
+    problem = next(iter(data.get("problems") or [data.get("note")]), None)
+    said = f"{count(amount(data.get('files')), 'file')} changed, {amount(data.get('changed_lines')):,} lines, {checks}"
+    return f"{said}: {problem}" if problem else said
+
+
 def _resumed(data: dict[str, Any]) -> str:
     source = f", continuing {data['continues']}" if data.get("continues") else ""
     return f"resumed at step {data.get('step')}{source}"
@@ -167,6 +174,8 @@ _TEXTS: dict[EventType, Callable[[dict[str, Any]], str]] = {
         f"retry {data.get('attempt')} in {duration(data.get('wait_seconds') or 0)}: {data.get('error', '')}"
     ),
     EventType.BRANCH_RATE_LIMITED: _rate_limited,
+    EventType.BRANCH_OBSERVATION: _observed,
+    EventType.BRANCH_KILLED: lambda data: f"stopped by collapse: {data.get('reason', '')}",
     EventType.BRANCH_FINISHED: _finished,
     EventType.BRANCH_CACHED: lambda data: f"taken from the cache ({data.get('source', '')})",
     EventType.BRANCH_WAITING: lambda data: f"waiting for equal work in {data.get('leader', '?')}",

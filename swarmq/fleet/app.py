@@ -35,6 +35,7 @@ _ROUTES = {
     "swarmq.revoked": CONTROL,
     "swarmq.start_stage": CONTROL,
     "swarmq.reconcile": CONTROL,
+    "swarmq.collapse": CONTROL,
     "swarmq.gc": CONTROL,
     "swarmq.finish_stage": INTEGRATE,
     "swarmq.finish_swarm": INTEGRATE,
@@ -156,6 +157,7 @@ def beat_schedule(settings: Settings) -> dict[str, Any]:
 
     return {
         "reconcile": every("swarmq.reconcile", settings.reconcile_seconds),
+        "collapse": every("swarmq.collapse", settings.collapse_seconds),
         "gc": every("swarmq.gc", settings.gc_seconds),
     }
 

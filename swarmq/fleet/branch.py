@@ -6,6 +6,7 @@ record is written. What may stop it, and what follows:
 ========================  =========================================================================
 the pool, by a revoke      the branch ends as cancelled
 the pool, at a shutdown    checkpoint, lease released, message back on the queue (JobStopped)
+a prefork child's SIGTERM  the branch ends as cancelled where it is marked, else as at a shutdown
 the heartbeat, by a mark   the branch ends as cancelled
 the heartbeat, lease lost  nothing is written any more: the new holder owns the record
 the swarm is paused        checkpoint, lease released; resuming the swarm publishes the branch again
@@ -17,25 +18,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from swarmq.agent.ports import BETWEEN_CALLS
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import LeaseLost, SwarmqError
-from swarmq.fleet.branch_work import BranchWork
 from swarmq.fleet.claims import LeaseEnd, keep_alive
 from swarmq.fleet.ending import move_on
-from swarmq.fleet.journal import StoreJournal
-from swarmq.fleet.pod_work import PodWork
+from swarmq.fleet.observing import LOOK_PATIENCE_SECONDS
 from swarmq.fleet.pool import Job, StopReason
 from swarmq.fleet.racing import stop_losers
-from swarmq.fleet.result_cache import EqualWork
 from swarmq.fleet.runtime import Runtime
-from swarmq.models.branch import BranchSpec, Exit, Observation, Outcome
+from swarmq.fleet.work import Work, work_for
+from swarmq.models.branch import BranchSpec, Exit, Outcome
 from swarmq.models.events import Event, EventType
-from swarmq.store.branches import Claim
+from swarmq.store.branches import Claim, Renewal
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -99,7 +98,7 @@ async def _deliver(
     if claim.status != "claimed":
         return claim.status
     log.info("branch claimed", token=claim.token, kind=claim.record.spec.kind.value)
-    work = await stops.shielded(_work(runtime, claim, swarm_id))
+    work = await stops.shielded(work_for(runtime, claim, swarm_id))
     ended = await _work_under_lease(runtime, work, delivery_tag, stops)
     if ended is LeaseEnd.LOST:
         log.warning("lease lost, leaving the branch to its new holder")
@@ -107,35 +106,14 @@ async def _deliver(
     if ended is LeaseEnd.PARKED:
         await stops.shielded(_park(runtime, claim, work))
         return "parked"
-    if ended is LeaseEnd.CANCELLED and job is not None and job.stopping is StopReason.HAND_OVER:
-        await stops.shielded(_hand_over(runtime, claim, work))
-        return "handed_over"
-    return await stops.shielded(_end_work(runtime, claim, work, ended))
-
-
-class Work(Protocol):
-    """What a holder does with its branch: in a worktree of this worker, or in a pod."""
-
-    @property
-    def claim(self) -> Claim: ...
-    @property
-    def swarm_id(self) -> str: ...
-    @property
-    def branch_id(self) -> str: ...
-    @property
-    def journal(self) -> StoreJournal: ...
-    @property
-    def equal(self) -> EqualWork | None: ...
-    def observe(self) -> Observation: ...
-    def event(self, type_: EventType, **data: object) -> Event: ...
-    async def run(self) -> Outcome | None: ...
-    async def checkpoint(self) -> None: ...
-    async def cancelled(self, reason: str) -> Outcome: ...
-
-
-async def _work(runtime: Runtime, claim: Claim, swarm_id: str) -> Work:
-    in_pod = await runtime.store.swarms.placement(swarm_id) == "pod"
-    return PodWork(runtime, claim) if in_pod else BranchWork(runtime, claim)
+    reason = None
+    if not isinstance(ended, Outcome):
+        reason = await stops.shielded(_reason(runtime, claim))
+        if job.stopping is StopReason.HAND_OVER if job is not None else reason is None:
+            await stops.shielded(_hand_over(runtime, claim, work))
+            return "handed_over"
+    done = ended if isinstance(ended, Outcome) else None
+    return await stops.shielded(_end_work(runtime, claim, work, done, reason))
 
 
 async def _work_under_lease(runtime: Runtime, work: Work, delivery_tag: str | None, stops: Stops) -> Outcome | LeaseEnd:
@@ -172,10 +150,7 @@ async def _stop(task: asyncio.Task[Any]) -> None:
 
 def _renewal(runtime: Runtime, work: Work, delivery_tag: str | None) -> Callable[[], Awaitable[LeaseEnd | None]]:
     async def renew() -> LeaseEnd | None:
-        claim = work.claim
-        renewal = await runtime.store.branches.renew(
-            work.swarm_id, work.branch_id, claim.token, runtime.settings.lease_seconds, work.observe()
-        )
+        renewal = await _report(runtime, work, LOOK_PATIENCE_SECONDS)
         if work.equal is not None and renewal.alive:
             await work.equal.renew()
         if delivery_tag is not None:
@@ -191,13 +166,35 @@ def _renewal(runtime: Runtime, work: Work, delivery_tag: str | None) -> Callable
     return renew
 
 
-async def _reason(runtime: Runtime, claim: Claim) -> str:
-    """Who cancelled wrote the reason before the revoke; a revoke from Flower leaves none."""
-    spec = claim.record.spec if claim.record is not None else None
-    if spec is None:
-        return "revoked"
-    record = await runtime.store.branches.load(spec.swarm_id, spec.id)
-    return record.cancel_reason or "revoked from Celery"
+async def _report(runtime: Runtime, work: Work, patience_seconds: float) -> Renewal:
+    """Renew the lease, with what is observed of the branch."""
+    await work.observer.refresh(patience_seconds)
+    lease_seconds, observation = runtime.settings.lease_seconds, work.observer.observation()
+    return await runtime.store.branches.renew(
+        work.swarm_id, work.branch_id, work.claim.token, lease_seconds, observation
+    )
+
+
+async def _last_report(runtime: Runtime, work: Work, outcome: Outcome) -> None:
+    """A candidate's finished work is scored too, however short it ran. Without it, its last heartbeat is."""
+    if outcome.commit is not None:
+        work.observer.saved(outcome.commit)
+    try:
+        await _report(runtime, work, runtime.settings.heartbeat_seconds)
+    except SwarmqError as error:
+        log.warning("finished work not observed", error=str(error))
+
+
+async def _reason(runtime: Runtime, claim: Claim) -> str | None:
+    """Who cancelled wrote the reason before the revoke.
+
+    A revoke from Flower leaves none. To a prefork child it looks like the end of its worker: the branch is given back,
+    and ended by the mark that follows.
+    """
+    if claim.record is None:
+        raise LookupError("a claim without a record cannot be stopped")
+    spec = claim.record.spec
+    return (await runtime.store.branches.load(spec.swarm_id, spec.id)).cancel_reason
 
 
 async def _park(runtime: Runtime, claim: Claim, work: Work) -> None:
@@ -230,10 +227,13 @@ async def _leave(work: Work) -> None:
         await work.equal.leave()
 
 
-async def _end_work(runtime: Runtime, claim: Claim, work: Work, ended: Outcome | LeaseEnd) -> str:
-    if not isinstance(ended, Outcome):
-        ended = await work.cancelled(await _reason(runtime, claim))
-    status = await _end(runtime, claim, ended)
+async def _end_work(runtime: Runtime, claim: Claim, work: Work, outcome: Outcome | None, reason: str | None) -> str:
+    """With the outcome, or without one as cancelled."""
+    if outcome is None:
+        outcome = await work.cancelled(reason or "revoked from Celery")
+    elif work.record.spec.candidate and outcome.success:
+        await _last_report(runtime, work, outcome)
+    status = await _end(runtime, claim, outcome)
     await _leave(work)
     return status
 

@@ -16,14 +16,16 @@ from swarmq.agent.verifying import BranchVerify, VerifyPlace
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
 from swarmq.fleet.continuing import Anew, Continuation, look_back, note_for
+from swarmq.fleet.finished_commit import finished_commit
 from swarmq.fleet.journal import StoreJournal
+from swarmq.fleet.observing import observer_of, watch_files
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.resolving import task_of
 from swarmq.fleet.result_cache import EqualWork
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import repository_of
 from swarmq.fleet.standing import plan_of
-from swarmq.models.branch import BranchRecord, Exit, Observation, Outcome
+from swarmq.models.branch import BranchRecord, Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.plan import Kind, Subtask
 from swarmq.models.swarm import SwarmRecord
@@ -37,9 +39,6 @@ from swarmq.workspace.worktree_setup import open_worktree, ready_worktree
 
 log = structlog.get_logger()
 
-SUBJECT_CHARACTERS = 72
-NO_CHANGES = "the agent finished without changing any file"
-
 
 class BranchWork:
     """One holder's work on one branch. ``run`` returns the outcome; failures of the agent are values."""
@@ -51,6 +50,7 @@ class BranchWork:
         self.record: BranchRecord = claim.record
         self.swarm_id, self.branch_id = claim.record.spec.swarm_id, claim.record.spec.id
         self.journal = StoreJournal(runtime.store, claim.record.spec, claim.token)
+        self.observer = observer_of(self.journal, runtime.store, claim.record.spec)
         self.equal: EqualWork | None = None
         self._started = time.monotonic()
         self._repository: SwarmRepository | None = None
@@ -60,17 +60,6 @@ class BranchWork:
         self._continuation: Continuation | None = None
         self._continued_from: str | None = None
         self._verify: BranchVerify | None = None
-
-    def observe(self) -> Observation:
-        """What the heartbeat tells."""
-        journal, report = self.journal, self.journal.verified
-        return Observation(
-            at=time.time(),
-            steps=journal.steps,
-            tokens=journal.tokens,
-            doing=journal.doing,
-            verified=None if report is None else report.passed,
-        )
 
     async def run(self) -> Outcome | None:
         """Work to the end; None where the swarm is paused, and the branch to be given back.
@@ -91,6 +80,7 @@ class BranchWork:
             log.exception("internal error")
             return await self._failed(f"internal error: {type(error).__name__}: {error}")
         finally:
+            await self.observer.aclose()
             if self._shell is not None:
                 await self._shell.aclose()
 
@@ -151,6 +141,7 @@ class BranchWork:
         environment = child_environment(swarm.spec.options.env)
         self._shell = Shell(worktree.path, environment, self._cookie(self.claim.token))
         await ready_worktree(repository, worktree, swarm.spec.options, self._shell, self.outputs_dir())
+        watch_files(self.observer, repository, worktree, self._shell, swarm.spec.options)
 
     def _cookie(self, token: int) -> str:
         """One per holder: who was paused, and finds its lease lost, must not end the processes of the new holder."""
@@ -180,6 +171,7 @@ class BranchWork:
             outputs=self.outputs_dir(),
         )
         toolbox, options = Toolbox(tools), swarm.spec.options
+        self.journal.read_only = frozenset(one.name for one in toolbox.specs() if one.read_only)
         commands = branch_commands(options, subtask) if self._shell is not None else ()
         if self._repository is not None and self._worktree is not None and self._shell is not None:
             place = VerifyPlace(self._repository, self._worktree, self._shell, tools.saved.reserve)
@@ -215,6 +207,7 @@ class BranchWork:
         commit = await repository.checkpoint(worktree, self._checkpoint)
         if commit is not None:
             self._checkpoint = commit
+            self.observer.saved(commit)
             reached(CrashPoint.CHECKPOINT_RECORDED)
             await self.runtime.store.transcripts.checkpoint(self.swarm_id, self.branch_id, self.claim.token, commit)
 
@@ -231,40 +224,29 @@ class BranchWork:
             await self.runtime.store.swarms.add(
                 self.swarm_id, retries=result.retries, rate_limit_wait_seconds=result.rate_limit_wait_seconds
             )
-        if outcome.exit is Exit.BUDGET_EXHAUSTED:  # a limit says nothing against the work: it is committed, not merged
-            made = await self._commit(subtask)
-            if made is not None:
-                outcome = outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
+        # A limit says nothing against the work: it is committed, and not merged.
+        if outcome.success or outcome.exit is Exit.BUDGET_EXHAUSTED:
+            outcome = await self._committed(subtask, outcome)
         if not outcome.success:
             await self.checkpoint()
             return self._with_kept_worktree(outcome)
-        return await self._check_files(subtask, outcome)
-
-    async def _check_files(self, subtask: Subtask, outcome: Outcome) -> Outcome:
-        repository, worktree, kind = self._repository, self._worktree, self.record.spec.kind
-        if repository is None or worktree is None or kind is Kind.READ:
+        repository, worktree = self._repository, self._worktree
+        if repository is None or worktree is None or self.record.spec.kind is Kind.READ:
             return outcome  # a reader's tools cannot write; the shared checkout is checked by open_reader
-        if kind is Kind.EDIT:
-            made = await self._commit(subtask)
-            if made is None:
-                failed = {"exit": Exit.FAILED, "fault": "agent", "error": NO_CHANGES}
-                return self._with_kept_worktree(outcome.model_copy(update=failed))
-            outcome = outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
         await repository.remove_worktree(worktree)
         self._worktree = None
         return outcome
 
-    async def _commit(self, subtask: Subtask) -> CommitInfo | None:
-        """The finished commit of an edit branch; None where no file differs."""
-        repository, worktree = self._repository, self._worktree
-        if repository is None or worktree is None or self.record.spec.kind is not Kind.EDIT:
-            return None
-        what = f"Resolve the conflict of {subtask.name}" if self.record.spec.resolves else subtask.instruction
-        subject = f"{subtask.name}: {what}".split("\n")[0][:SUBJECT_CHARACTERS]
-        trailers = {"Swarmq-Swarm": self.swarm_id, "Swarmq-Subtask": subtask.id, "Swarmq-Branch": self.branch_id}
-        reached(CrashPoint.COMMIT_MADE)
-        theirs = self.record.spec.theirs
-        return await repository.commit(worktree, message=subject, trailers=trailers, theirs=theirs)
+    async def _committed(self, subtask: Subtask, outcome: Outcome) -> Outcome:
+        """The outcome with the commit of an edit branch; failed, where it succeeded and there is nothing to commit."""
+        repository, worktree, spec = self._repository, self._worktree, self.record.spec
+        if repository is None or worktree is None or spec.kind is not Kind.EDIT:
+            return outcome
+        made = await finished_commit(repository, worktree, spec, subtask)
+        if isinstance(made, CommitInfo):
+            return outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
+        failed = {"exit": Exit.FAILED, "fault": "agent", "error": made}
+        return outcome.model_copy(update=failed) if outcome.success else outcome
 
     def _with_kept_worktree(self, outcome: Outcome) -> Outcome:
         own = self._worktree is not None and self.record.spec.kind is not Kind.READ

@@ -23,6 +23,8 @@ class StoreJournal:
         self._store, self._spec, self._token, self.price = store, spec, token, price
         self._index, self._nano_usd = 0, 0
         self.steps, self.tool_calls, self.usage, self.doing = 0, 0, Usage(), "starting"
+        self.calls: frozenset[str] = frozenset()  # the tools that run
+        self.read_only: frozenset[str] = frozenset()  # the tools that cannot change files
         self.verified: VerifyReport | None = None
 
     @property
@@ -33,6 +35,11 @@ class StoreJournal:
     @property
     def tokens(self) -> int:
         return self.usage.input_tokens + self.usage.output_tokens
+
+    @property
+    def writing(self) -> bool:
+        """Whether a tool that may change files is running."""
+        return not self.calls <= self.read_only
 
     @property
     def cost_usd(self) -> float | None:
@@ -82,6 +89,7 @@ class StoreJournal:
         if steps:
             self.usage += usage
             self._nano_usd += nano_usd or 0
+        self.calls = frozenset(call.name for call in entries[-1].message.tool_calls) if entries else frozenset()
         if recorded.hold is not None:
             self.doing = "paused" if recorded.hold == "paused" else "waiting for budget"
         elif not entries:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import time
 from dataclasses import dataclass
 
 import structlog
 
 from swarmq.agent.assignment import Parked
+from swarmq.collapse.observing import Observer
 from swarmq.errors import WorkspaceError
-from swarmq.fleet.journal import StoreJournal
-from swarmq.models.branch import BranchSpec, Observation
+from swarmq.fleet.pod_activity import PodActivity
 from swarmq.models.plan import Kind
 from swarmq.pod.protocol import CheckpointRecord, Decoder, LogRecord, Pack, ProbeRecord, ResultRecord, StepRecord
+from swarmq.store.branches import Claim
 from swarmq.store.store import Store
 from swarmq.workspace.swarm_repository import SwarmRepository
 
@@ -39,17 +39,19 @@ class Follower:
     def __init__(
         self,
         store: Store,
-        spec: BranchSpec,
-        token: int,
-        journal: StoreJournal,
+        claim: Claim,
+        activity: PodActivity,
+        observer: Observer,
         repository: SwarmRepository | None,
         checkpoint: str | None,
         nonce: str,
     ) -> None:
-        self._store, self._spec, self._token = store, spec, token
-        self._journal, self._repository, self.checkpoint = journal, repository, checkpoint
+        if claim.record is None:
+            raise LookupError("a claim without a record cannot be worked on")
+        self._store, self._spec, self._token = store, claim.record.spec, claim.token
+        self._activity, self._journal, self._observer = activity, activity.journal, observer
+        self._repository, self.checkpoint = repository, checkpoint
         self._decoder = Decoder(nonce)
-        self.observation: Observation | None = None
         self.result: ResultRecord | None = None
         self.records = 0
 
@@ -73,7 +75,7 @@ class Follower:
             case CheckpointRecord():
                 await self._save(record)
             case ProbeRecord():
-                self.observation = record.observation.model_copy(update={"at": time.time()})
+                self._activity.seen = record.observation
             case ResultRecord():
                 self._end(record)
         return None
@@ -84,6 +86,8 @@ class Follower:
             return None  # an earlier supervisor has recorded it
         if record.index != journal.index or not self._has(record.checkpoint):
             raise TornLog(f"entry {record.index} follows {journal.index}")
+        for entry in record.entries:
+            journal.verified = entry.verify or journal.verified
         recorded = await journal.record(
             record.entries,
             record.events,
@@ -115,6 +119,7 @@ class Follower:
         )
         await self._store.transcripts.checkpoint(self._spec.swarm_id, self._spec.id, self._token, pack.commit)
         self.checkpoint = pack.commit
+        self._observer.saved(pack.commit)
 
     def _end(self, record: ResultRecord) -> None:
         if (record.swarm, record.branch) != (self._spec.swarm_id, self._spec.id):

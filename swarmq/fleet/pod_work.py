@@ -22,8 +22,10 @@ from swarmq.errors import DiskFullError, LeaseLost, StoreError, SwarmqError, Wor
 from swarmq.fleet.beginning import announce, event_of, look_back, require_lease
 from swarmq.fleet.continuing import Continuation
 from swarmq.fleet.journal import StoreJournal
+from swarmq.fleet.observing import observer_of
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.pod_access import BranchPods, FollowedPod, PodPermit
+from swarmq.fleet.pod_activity import PodActivity
 from swarmq.fleet.pod_commits import commit_of_result, with_saved_files
 from swarmq.fleet.pod_ends import DISAPPEARED, Replace, judge_end
 from swarmq.fleet.pod_following import Follower, Stopped, TornLog
@@ -32,7 +34,7 @@ from swarmq.fleet.result_cache import EqualWork
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import repository_of
 from swarmq.fleet.standing import plan_of
-from swarmq.models.branch import BranchRecord, Exit, Observation, Outcome
+from swarmq.models.branch import BranchRecord, Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.plan import Kind, Subtask
 from swarmq.models.swarm import SwarmRecord
@@ -62,18 +64,11 @@ class PodWork:
         self._checkpoint = claim.record.checkpoint
         self._continuation: Continuation | None = None
         self._continued_from: str | None = None
-        self._doing = "starting"
+        self.activity = PodActivity(self.journal)
+        self.observer = observer_of(self.activity, runtime.store, claim.record.spec)
         self._permit: PodPermit | None = None
         self.equal: EqualWork | None = None
         self._follower: Follower | None = None
-
-    def observe(self) -> Observation:
-        """What the heartbeat tells: the agent's own last word, or what its pod waits for."""
-        seen = self._follower.observation if self._follower is not None else None
-        if seen is not None:
-            return seen
-        journal = self.journal
-        return Observation(at=time.time(), steps=journal.steps, tokens=journal.tokens, doing=self._doing)
 
     async def run(self) -> Outcome | None:
         """Work to the end; None where the swarm is paused. LeaseLost, StoreError and DiskFullError pass, as they do
@@ -90,7 +85,9 @@ class PodWork:
         except Exception as error:  # a bug of ours must end this branch alone, with its reason, and not the stage
             log.exception("internal error")
             outcome = self._failed(f"internal error: {type(error).__name__}: {error}")
-        await require_lease(self.runtime, self.record.spec, self.claim.token, self.observe())
+        finally:
+            await self.observer.aclose()
+        await require_lease(self.runtime, self.record.spec, self.claim.token, self.observer.observation())
         await self._remove_pod()
         return outcome
 
@@ -107,6 +104,7 @@ class PodWork:
         self._started = time.monotonic()  # what it waited for others is not its own time
         if repository is not None:
             await repository.take_over(self.branch_id, self.claim.token)
+            self.observer.watch(repository, self.record.spec.base_commit or "", None)
         self._continuation = found = await look_back(self.runtime, self.claim, swarm, subtask, repository)
         if found is not None:
             self._checkpoint = found.checkpoint
@@ -147,6 +145,7 @@ class PodWork:
         entries = await store.transcripts.load(self.swarm_id, self.branch_id)
         self.journal = StoreJournal(store, spec, self.claim.token, self.journal.price)
         self.journal.resume(entries)
+        self.activity.journal, self.activity.seen = self.journal, None
         adopted = self._continuation.entries if self._continuation is not None else ()
         self._continued_from = next((entry.adopted_from for entry in (*entries, *adopted) if entry.adopted_from), None)
         counters = await store.swarms.counters(self.swarm_id)
@@ -154,20 +153,20 @@ class PodWork:
             swarm, subtask, spec, self.claim.token, model, entries, self._checkpoint, self._continuation, counters
         )
         request = await pod_request(task, self.runtime.settings, self._repository)
-        self._doing = "waiting for its pod"
+        self.activity.waits_for = "waiting for its pod"
         async with await pods.run(request, self._on_notice) as pod:
             if (entries or adopted) and not pod.adopted:
                 step, continues = answers_in([*entries, *adopted]) + 1, None if entries else self._continued_from
                 event = self.event(EventType.BRANCH_RESUMED, step=step, continues=continues)
                 await store.events.emit(self.swarm_id, event)
             follower = self._follower = Follower(
-                store, spec, self.claim.token, self.journal, self._repository, self._checkpoint, pod.nonce
+                store, self.claim, self.activity, self.observer, self._repository, self._checkpoint, pod.nonce
             )
             try:
                 return await self._follow(pod, follower, subtask)
             except TornLog as error:
                 log.warning("the pod's log has a gap, going on in another pod", gap=str(error))
-                await require_lease(self.runtime, spec, self.claim.token, self.observe())
+                await require_lease(self.runtime, spec, self.claim.token, self.observer.observation())
                 await self._remove(pod)
                 return Replace(f"the log of the pod has a gap: {error}")
             finally:
@@ -180,7 +179,7 @@ class PodWork:
         await self._tell(text, self.event(EventType.BRANCH_POD, notice=text))
 
     async def _tell(self, doing: str, *events: Event) -> None:
-        self._doing = doing
+        self.activity.waits_for = doing
         if events:
             await self.runtime.store.events.emit(self.swarm_id, *events)
 

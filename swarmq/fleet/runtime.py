@@ -11,6 +11,7 @@ from celery import Celery
 
 from swarmq.fleet.dispatch import Dispatcher
 from swarmq.fleet.pod_access import PodAccess
+from swarmq.models.pods import NoPods, PodStates
 from swarmq.providers.registry import Models
 from swarmq.settings import Settings
 from swarmq.store.connection import Gate
@@ -26,6 +27,7 @@ class Runtime:
     models: Models
     dispatch: Dispatcher
     worker: str
+    pods: PodStates = field(default_factory=NoPods)
     pod_access: PodAccess = field(init=False)
 
     def __post_init__(self) -> None:

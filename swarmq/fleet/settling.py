@@ -10,13 +10,14 @@ import time
 
 import structlog
 
+from swarmq.collapse.scoring import final_score
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.dispatch import branch_task_id
 from swarmq.fleet.merging import MERGE, merge
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import go_on, repository_of
-from swarmq.fleet.standing import Standing, race_score
+from swarmq.fleet.standing import Standing
 from swarmq.models.branch import BranchRecord, BranchSpec
 from swarmq.models.events import Event, EventType
 from swarmq.models.plan import Kind, Subtask
@@ -129,7 +130,7 @@ class _Settling:
             branch,
             branch.outcome,
             report,
-            candidates=candidate_results(standing.workers_of(subtask.id), branch.spec.id, race_score),
+            candidates=candidate_results(standing.workers_of(subtask.id), branch.spec.id, final_score),
             resolved_by=resolved_by,
             unresolved=unresolved,
         )

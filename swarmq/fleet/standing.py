@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from swarmq.collapse.scoring import final_score
 from swarmq.models.branch import BranchRecord, BranchState
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SwarmRecord
@@ -73,7 +74,7 @@ class Standing:
     def promoted(self, subtask_id: str) -> BranchRecord | None:
         """The branch whose work is to be the subtask's; None while that is open."""
         race = self.races.get(subtask_id)
-        return promoted(self.workers_of(subtask_id), race.winner if race is not None else None, race_score)
+        return promoted(self.workers_of(subtask_id), race.winner if race is not None else None, final_score)
 
     def due(self) -> list[Subtask]:
         """Subtasks of open stages whose result can be made now, in plan order.
@@ -106,11 +107,3 @@ class Standing:
     @property
     def move(self) -> Move:
         return next_move(self.opening, stops=self.stops, any_open=bool(self.open_stages))
-
-
-def race_score(branch: BranchRecord) -> float | None:
-    """How well a candidate did, by what it last told of itself."""
-    observation = branch.observation
-    if observation is None:
-        return None
-    return (float(observation.checks is not False) + float(observation.verified is True)) / 2

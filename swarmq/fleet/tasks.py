@@ -12,6 +12,7 @@ from celery.exceptions import Ignore
 from swarmq.errors import LeaseLost, SwarmCancelled, SwarmqError
 from swarmq.fleet.accept import Submission, accept
 from swarmq.fleet.branch import run_branch
+from swarmq.fleet.collapse import collapse
 from swarmq.fleet.dispatch import canvas_of, parse_branch_task_id
 from swarmq.fleet.ending import cancel_swarm, move_on
 from swarmq.fleet.finish import finish_swarm
@@ -111,6 +112,10 @@ def _register_upkeep(own: Any, perform: Any) -> None:
     @own("swarmq.reconcile", ignore_result=True)
     def tick(self: Any) -> None:
         perform(self, lambda runtime: _once(runtime, "reconcile", runtime.settings.reconcile_seconds, reconcile))
+
+    @own("swarmq.collapse", ignore_result=True)
+    def judge(self: Any) -> None:
+        perform(self, lambda runtime: _once(runtime, "collapse", runtime.settings.collapse_seconds, collapse))
 
     @own("swarmq.gc", ignore_result=True)
     def sweep(self: Any) -> None:

@@ -94,9 +94,11 @@ class Observation(Record):
     files: tuple[str, ...] = Field((), description="Files that differ from the base, at most 200.")
     changed_lines: int = 0
     changed_at: float = Field(0.0, description="When its files last changed, in Unix seconds; 0: never.")
+    changed_step: int = Field(0, description="The step in which its files last changed.")
     checks: bool | None = Field(None, description="Whether the changed files pass their static checks; None: unknown.")
     problems: tuple[str, ...] = Field((), description="What the checks found, at most 5, each at most 200 characters.")
     verified: bool | None = Field(None, description="The last outcome of verify; None: it has not run.")
+    editing: bool = Field(False, description="A tool that may change its files is running.")
 
 
 class BranchRecord(Record):

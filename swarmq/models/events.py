@@ -33,6 +33,8 @@ class EventType(StrEnum):
     BRANCH_ERROR = "branch.error"  # error
     BRANCH_RETRY = "branch.retry"  # error, attempt, wait_seconds
     BRANCH_RATE_LIMITED = "branch.rate_limited"  # endpoint, reason: refused, rate, tokens, spacing, concurrency
+    BRANCH_OBSERVATION = "branch.observation"  # files, changed_lines, checks, problems, note
+    BRANCH_KILLED = "branch.killed"  # reason, score
     BRANCH_FINISHED = "branch.finished"  # exit, steps, error
     BRANCH_CACHED = "branch.cached"  # source
     BRANCH_WAITING = "branch.waiting"  # leader

@@ -164,6 +164,7 @@ class _Run:
             outputs=self._outputs,
         )
         toolbox = Toolbox(tools)
+        self.journal.read_only = frozenset(tool.name for tool in toolbox.specs() if tool.read_only)
         if self._repository is not None and self._worktree is not None and self._shell is not None:
             place = VerifyPlace(self._repository, self._worktree, self._shell, tools.saved.reserve)
             self._verify = BranchVerify(place, payload.verify, payload.options, spec, self._checkpoint, self.journal)

@@ -42,6 +42,9 @@ class LogJournal:
             self.verified = entry.verify or self.verified
         self.index, self.doing, self.checkpoint = len(entries), "starting", None
         self._steps, self._usage, self._nano_usd = 0, Usage(), 0
+        self.read_only: frozenset[str] = frozenset()
+        """Names of tools that change no files."""
+        self.writing = False
         self._told: list[Event] = []
 
     checkpoint: str | None
@@ -56,6 +59,7 @@ class LogJournal:
                 steps=self._progress.steps,
                 tokens=tokens,
                 doing=self.doing,
+                editing=self.writing,
                 verified=None if self.verified is None else self.verified.passed,
             )
         )
@@ -90,6 +94,7 @@ class LogJournal:
             self._usage += usage
             self._nano_usd += 0 if self._price is None else self._price.nano_usd(usage)
         calls = entries[-1].message.tool_calls if entries else ()
+        self.writing = any(call.name not in self.read_only for call in calls)
         self.doing = ", ".join(call.name for call in calls[:3]) if calls else "model call"
         return Granted(None if expected is None else self._limit(expected))
 

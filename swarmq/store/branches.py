@@ -164,6 +164,11 @@ class Branches:
             for branch in await self._load(swarm_id, ids[start : start + _PAGE])
         ]
 
+    async def load_running(self, swarm_id: str) -> list[BranchRecord]:
+        """The branches that somebody holds, by id."""
+        ids = sorted(raw.decode() for raw in await self._gate.call("SMEMBERS", keys.RUNNING(swarm_id)))
+        return await self._load(swarm_id, ids)
+
     async def load_of(self, swarm_id: str, subtask_id: str) -> list[BranchRecord]:
         """The branches of one subtask, oldest first; none where it never ran."""
         ids = [raw.decode() for raw in await self._gate.call("LRANGE", keys.BRANCHES(swarm_id), 0, -1)]

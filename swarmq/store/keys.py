@@ -49,6 +49,8 @@ WAITING = _swarm("waiting", "list", "stage_open, branch ends: branches for which
 SLOTS = _swarm("slots", "set", "stage_open, branch ends: queued and running branches, at most max_subagents")
 RUNNING = _swarm("running", "set", "branch_*: branches that somebody holds; fewer than slots")
 NUDGES = _swarm("nudges", "hash", "nudge: what was found standing still, how often it was sent again, and when next")
+COLLAPSE = _swarm("collapse", "hash", "collapse_decide: the controller's state between its looks, and their number")
+SCORES = _swarm("scores", "stream", "collapse_decide: what the looks found, at most about 2,000")
 RACES = _swarm("races", "hash", "branch_finish, race_decide: subtask id -> who won its race, by what and when")
 VERIFIED = _swarm(
     "verified", "hash", "verify_*: tree and commands -> the run that verifies it, its report if it passed"
@@ -75,6 +77,7 @@ TICK_DONE = Key("swarmq:tick-done:%s", "string", "fleet", "half an interval", "u
 WORKER = Key("swarmq:worker:%s", "string", "fleet", "three heartbeats", "workers: what a worker says of itself")
 WORKERS = Key("swarmq:workers", "set", "fleet", "gone workers leave when they are met", "workers: their names")
 TICK = Key("swarmq:tick", "string", "fleet", "for good", "reconcile: when it last looked at all swarms")
+COLLAPSE_LOCK = Key("swarmq:collapse-lock", "string", "fleet", "a lease", "lock_*: who looks at all swarms now")
 BASELINE = Key("swarmq:baseline:%s", "string", "fleet", "30 days", "finish_swarm: by task, what one agent needed")
 CACHE = Key("swarmq:{cache}:results", "hash", "fleet", "24 h an entry, 1,000 entries, 100 MB", "cache_*")
 CACHE_AGES = Key("swarmq:{cache}:ages", "zset", "fleet", "as its entry", "cache_*: key -> when it was stored")

@@ -7,6 +7,7 @@ from swarmq.store.baselines import Baselines
 from swarmq.store.branches import Branches
 from swarmq.store.budgets import Budgets
 from swarmq.store.cache import Cache
+from swarmq.store.collapse import Collapse
 from swarmq.store.connection import Gate
 from swarmq.store.control import Control
 from swarmq.store.events import Events
@@ -43,6 +44,7 @@ class Store:
         self.flights = Flights(gate)
         self.baselines = Baselines(gate)
         self.audit = Audit(gate)
+        self.collapse = Collapse(gate)
         self.verified = Verified(gate)
         self.workers = Workers(gate)
         self.limiter = FleetLimiter(gate)

@@ -18,13 +18,14 @@ ATTRIBUTES = ".gitattributes"
 
 @contextmanager
 def with_attributes(clone: PrivateClone, git: GitAt, commit: str) -> Iterator[GitAt]:
-    """``git`` with a work tree that holds the attribute files of a commit and nothing else."""
+    """``git`` with a work tree that holds the attribute files of a commit and nothing else.
+
+    Also where there are none: with ``merge.renormalize`` git wants a work tree.
+    """
     files = _attributes(clone, commit)
-    if not files:
-        yield git
-        return
     place = clone.directory / f".merging-{secrets.token_hex(6)}"
     try:
+        place.mkdir(mode=0o700)
         for name, content in files.items():
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_bytes(content)

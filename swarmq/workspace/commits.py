@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmq.errors import WorkspaceError
+from swarmq.errors import UncommittableError, WorkspaceError
 from swarmq.workspace.adoption import adopted_head
 from swarmq.workspace.commit_object import checkpoint_message, with_trailers
 from swarmq.workspace.git import IDENTITY
@@ -20,6 +20,9 @@ RACY_SECONDS = 2.0
 """git compares a file's time with that of the index, in whole seconds: as long as the index is of the same second as
 the checkout it reads every file each time. So it is written once more when that second is over (5,000 files: 50 ms a
 look before, 10 ms after)."""
+
+REFUSED_NAMED = 3
+"""Files beyond these are not named in an error, which is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def checkpoint(clone: PrivateClone, worktree: Worktree, previous: str | None) ->
 
     Raises WorkspaceError if a newer token has taken the branch over.
     """
-    tree = staged_tree(clone, worktree, strict=False)
+    tree = staged_tree(clone, worktree)
     head = adopted_head(clone, worktree)
     if (tree, head) == _last(clone, worktree, previous):
         return None
@@ -82,9 +85,11 @@ def commit(
 
     Commits that the agent made itself are kept below it; if they hold everything, the last of them gets the trailers.
     With ``theirs`` it is a merge of both, also where that leaves the base's files as they are. Called again, it gives
-    the commit that is there.
+    the commit that is there. Raises UncommittableError for what ``refused_files`` names.
     """
-    tree = staged_tree(clone, worktree, strict=True)
+    tree, refused = _staged(clone, worktree, strict=True)
+    if refused:
+        raise UncommittableError(f"cannot be committed: {'; '.join(refused[:REFUSED_NAMED])}")
     if theirs is None and tree == clone.commit(worktree.base).tree:
         return None
     head = adopted_head(clone, worktree)
@@ -115,27 +120,37 @@ def changed_files(clone: PrivateClone, worktree: Worktree) -> tuple[str, ...]:
     """Names of the files that differ from the branch's base."""
     if worktree.token == 0:  # readers share their index: it is only read
         return tuple(changed_names(view_of(clone, worktree)))
-    tree = staged_tree(clone, worktree, strict=False)
+    tree = staged_tree(clone, worktree)
     return numstat(clone.git, worktree.base, tree)[0]
 
 
-def staged_tree(clone: PrivateClone, worktree: Worktree, *, strict: bool) -> str:
-    """The tree of the files as they are. git is asked to write it only where the index changed since the last time."""
+def refused_files(clone: PrivateClone, worktree: Worktree) -> tuple[str, ...]:
+    """Why files that are there cannot become part of a finished commit; each names its file."""
+    return _staged(clone, worktree, strict=False)[1]
+
+
+def staged_tree(clone: PrivateClone, worktree: Worktree) -> str:
+    """The tree of the files as they are, without those that cannot be committed."""
+    return _staged(clone, worktree, strict=False)[0]
+
+
+def _staged(clone: PrivateClone, worktree: Worktree, *, strict: bool) -> tuple[str, tuple[str, ...]]:
+    """The tree and what is refused. git is asked to write it only where the index changed since the last time."""
     view, index = view_of(clone, worktree), index_of(clone, worktree)
     if not index.is_file():
         raise WorkspaceError(f"the worktree {worktree.path} has been removed")
     seconds_old = time.time() - index.stat().st_mtime
-    changed = stage(view, strict=strict)
+    found = stage(view, strict=strict)
     if worktree.path not in clone.settled and seconds_old > RACY_SECONDS:
-        if not changed:
+        if not found.changed:
             view.run("update-index", "--force-write-index")
         clone.settled.add(worktree.path)
     known = clone.staged.get(worktree.path)
     if known is not None and known[0] == _identity(index):
-        return known[1]
+        return known[1], found.refused
     tree = write_tree(view)
     clone.staged[worktree.path] = (_identity(index), tree)
-    return tree
+    return tree, found.refused
 
 
 def _identity(index: Path) -> tuple[int, int, int]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from swarmq.errors import DiskFullError, EnvironmentFault, WorkspaceError
+from swarmq.workspace.git_settings import environment
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -38,53 +39,6 @@ LOCK_PATIENCE_SECONDS = 15.0
 STALE_LOCK_SECONDS = 10.0
 """A lock on a ref or a private index is held for milliseconds; one this old was left by a killed process."""
 
-_PASSED = (
-    *("HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "TZ", "XDG_CONFIG_HOME", "LD_LIBRARY_PATH"),
-    *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),  # where the user's own choices are
-)
-_EMPTY_IS_ABSENT = (
-    *("GIT_SSL_", "GIT_SSH", "GIT_HTTP_", "GIT_CURL_", "GIT_TRACE", "GIT_PYTHON_", "GIT_PS1_"),
-    *("GIT_PAGER", "GIT_ASKPASS", "GIT_SEQUENCE_EDITOR"),
-)
-_CONFIGURATION = {
-    "core.hooksPath": "/dev/null",
-    "core.fsmonitor": "false",
-    "core.sshCommand": "false",
-    "core.askPass": "",
-    "core.pager": "cat",
-    "core.editor": "false",
-    "core.alternateRefsCommand": "true",
-    "commit.gpgSign": "false",
-    "tag.gpgSign": "false",
-    "log.showSignature": "false",
-    "credential.helper": "",
-    "gc.auto": "0",
-    "maintenance.auto": "false",
-    "merge.autoStash": "false",
-    "merge.verifySignatures": "false",
-    "submodule.recurse": "false",
-    "fetch.recurseSubmodules": "false",
-    "fetch.writeCommitGraph": "false",
-    "protocol.allow": "never",
-    "protocol.file.allow": "always",
-    "safe.bareRepository": "all",
-    "color.ui": "false",
-}
-_VARIABLES = {
-    "LC_ALL": "C",  # messages are matched
-    "LANGUAGE": "C",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ALLOW_PROTOCOL": "file",
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_OPTIONAL_LOCKS": "0",  # looking at the user's checkout must not refresh its index
-    "GIT_ADVICE": "0",
-    "GIT_EDITOR": "false",
-    "GIT_MERGE_AUTOEDIT": "no",
-    "GIT_CONFIG_COUNT": str(len(_CONFIGURATION)),
-    **{f"GIT_CONFIG_KEY_{number}": key for number, key in enumerate(_CONFIGURATION)},
-    **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(_CONFIGURATION.values())},
-}
 IDENTITY = "swarmq <swarmq@localhost>"
 _DISK_FULL = re.compile("No space left on device|Disk quota exceeded|Out of diskspace|couldn't write '")
 """The last is what git says of a ref that could be opened and not be written, without the reason."""
@@ -155,7 +109,7 @@ class GitAt:
     def _once(
         self, arguments: Sequence[str], stdin: bytes | None, variables: Mapping[str, str], limit_bytes: int | None
     ) -> GitResult:
-        environment, leaking = _environment({**self._place(), **variables})
+        given, leaking = environment({**self._place(), **variables})
         command = ["git", *arguments]
         place = self.directory or self.work_tree
         if place is not None:
@@ -173,7 +127,7 @@ class GitAt:
                 strip_newline_in_stdout=False,
                 output_stream=head,
                 kill_after_timeout=self.timeout_seconds,
-                env=environment,
+                env=given,
             )
         return GitResult(status, head.getvalue() if head is not None else stdout, stderr)
 
@@ -221,18 +175,6 @@ def _feed(stdin: bytes | None) -> Iterator[BinaryIO | None]:
         file.write(stdin)
         file.seek(0)
         yield cast(BinaryIO, file)
-
-
-def _environment(own: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """The variables of a call, and the names of ``GIT_*`` variables of ours that have to be dropped.
-
-    GitPython starts from all of our variables: what is not passed on is emptied, so that it never reaches a child.
-    """
-    environment = {name: value if name in _PASSED else "" for name, value in os.environ.items()}
-    environment.update(_VARIABLES)
-    environment.update(own)
-    emptied = [name for name in os.environ if name.startswith("GIT_") and environment[name] == ""]
-    return environment, [name for name in emptied if not name.startswith(_EMPTY_IS_ABSENT)]
 
 
 def _reason(result: GitResult) -> str:

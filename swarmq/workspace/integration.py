@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from swarmq.errors import WorkspaceError
 from swarmq.models.swarm import MergeReport
 from swarmq.workspace.attributes import carry_attributes
 from swarmq.workspace.commits import write_commit
@@ -22,7 +21,6 @@ DIFF_CHARACTERS = 20_000
 DIFFED_FILES = 20
 """Conflicts in more files are listed by name only: a report has to fit into a record."""
 PREPARED = "refs/swarmq-prepared"
-_SWAP_ROUNDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +84,6 @@ def land(clone: PrivateClone, prepared: PreparedMerge) -> MergeReport | None:
 def drop(clone: PrivateClone, prepared: PreparedMerge) -> None:
     """Give up a merge that is not to land; git may collect it then."""
     clone.git.run("update-ref", "-d", _prepared_ref(prepared.commit))
-
-
-def integrate(clone: PrivateClone, commit: str, message: str) -> MergeReport:
-    """Prepare and land. Where another process was first, the merge is made again on what it left."""
-    for _ in range(_SWAP_ROUNDS):
-        prepared = prepare_merge(clone, commit, message)
-        report = land(clone, prepared) if isinstance(prepared, PreparedMerge) else prepared
-        if report is not None:
-            return report
-    raise WorkspaceError(f"{clone.integration_ref} does not stand still: other processes keep merging into it")
 
 
 def _standing(clone: PrivateClone) -> tuple[str, dict[str, tuple[str, str]]]:

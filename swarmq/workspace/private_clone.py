@@ -34,9 +34,11 @@ EXCLUDED = (
 )
 """Never the work of an agent, also where the repository's own .gitignore forgets them."""
 _TAKEN_OVER = (
-    r"^(core\.(autocrlf|eol|filemode|symlinks|ignorecase|precomposeunicode|attributesfile|excludesfile)|filter\..+)$"
+    r"^(core\.(autocrlf|eol|filemode|symlinks|ignorecase|precomposeunicode|attributesfile|excludesfile)|filter\..+"
+    r"|merge\.(renormalize|renames|renamelimit|directoryrenames|default|.+\.(name|driver|recursive))"
+    r"|diff\.(renames|renamelimit))$"
 )
-"""Settings of the user's repository that decide what a file's bytes are in a checkout."""
+"""Settings of the user's repository that decide what a file's bytes are in a checkout, and what a merge comes to."""
 _SWARM_ID = re.compile(r"[0-9a-z]{1,40}")
 _BRANCH_ID = re.compile(r"[0-9a-z](?:[0-9a-z-]|\.(?=r?[0-9]))*")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")

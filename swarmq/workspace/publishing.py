@@ -8,6 +8,7 @@ from pathlib import Path
 from swarmq.errors import UsageError, WorkspaceError
 from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.git import GitAt
+from swarmq.workspace.git_settings import setting
 from swarmq.workspace.private_clone import PrivateClone, valid_commit
 from swarmq.workspace.repository import changed_in_checkout, read_repository
 from swarmq.workspace.worktrees import remove_tree, remove_worktree
@@ -130,7 +131,9 @@ def _fast_forward(repo: Path, branch: str, to: str) -> None:
             f"{branch} is checked out in {checkout} with uncommitted changes ({', '.join(changed[:3])}): "
             "commit or stash them first"
         )
-    GitAt(directory=checkout).run("merge", "--ff-only", "--quiet", "--no-verify-signatures", to)
+    # The branch may have options of its own for every merge: --squash would leave it where it is.
+    plain = setting(f"branch.{branch}.mergeOptions", "")
+    GitAt(directory=checkout).run("merge", "--ff-only", "--quiet", "--no-verify-signatures", to, variables=plain)
 
 
 def _checkout_of(git: GitAt, ref: str) -> Path | None:

@@ -84,7 +84,7 @@ def unresolved(clone: PrivateClone, worktree: Worktree, theirs: str) -> tuple[st
     """
     merged = merge_tree(clone, worktree.base, valid_commit(theirs))
     conflicts = frozenset(merged.conflicts)
-    changes = _changes(clone, merged.tree, staged_tree(clone, worktree, strict=False))
+    changes = _changes(clone, merged.tree, staged_tree(clone, worktree))
     written = {change.name: change.new for change in changes if change.new is not None}
     sides = [stage.blob for stage in merged.stages if stage.mode.startswith(_REGULAR)]
     sides += [change.old for change in changes if change.old is not None and change.name not in conflicts]

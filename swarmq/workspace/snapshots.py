@@ -26,7 +26,7 @@ class Snapshot:
 
 def take_snapshot(clone: PrivateClone, worktree: Worktree) -> Snapshot:
     """All files that git does not ignore, and where the agent's HEAD stands."""
-    tree = staged_tree(clone, worktree, strict=False)
+    tree = staged_tree(clone, worktree)
     return Snapshot(tree, head_of(worktree.path / ".git"), frozenset(changed_names(view_of(clone, worktree))))
 
 
@@ -36,7 +36,7 @@ def put_back(clone: PrivateClone, worktree: Worktree, before: Snapshot) -> tuple
     Of files that the snapshot only names, what is in them is not known, and so stays.
     """
     view, path = view_of(clone, worktree), worktree.path
-    after = staged_tree(clone, worktree, strict=False)
+    after = staged_tree(clone, worktree)
     names = list(numstat(clone.git, before.tree, after)[0]) if after != before.tree else []
     left = [name for name in changed_names(view) if name not in before.untaken]
     if not names and not left:

@@ -12,6 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from swarmq.errors import WorkspaceError
@@ -25,6 +26,17 @@ _SUBMODULES_BYTES = 1024 * 1024
 _SUBMODULE_PATH = re.compile(rb'^\s*path\s*=\s*"?(.+?)"?\s*$', re.MULTILINE)
 _IGNORED = re.compile(r"^Ignoring path (?P<name>.*)$", re.MULTILINE)
 _REFUSED = re.compile(r"fatal: Unable to process path (?P<name>.*?)\s*\Z", re.DOTALL)
+_UNENCODED = re.compile(
+    r"fatal: (?:failed to encode|BOM is (?:required|prohibited) in) '(?P<name>.*?)' (?:from|if encoded as) ", re.DOTALL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """``changed``: whether there was anything to do. ``refused``: why files that are there cannot be committed."""
+
+    changed: bool
+    refused: tuple[str, ...]
 
 
 def changed_names(view: GitAt) -> list[str]:
@@ -33,25 +45,24 @@ def changed_names(view: GitAt) -> list[str]:
     return listed.names
 
 
-def stage(view: GitAt, *, strict: bool) -> bool:
-    """Bring the index up to date with the files; whether there was anything to do.
+def stage(view: GitAt, *, strict: bool) -> Staged:
+    """Bring the index up to date with the files.
 
-    What cannot be committed (unreadable, larger than 100 MB, a name that git refuses, a submodule that is new or at
-    another commit) is left out, or, if ``strict``, raises WorkspaceError that names it.
+    What cannot be committed is left out and told: unreadable, larger than 100 MB, a name that git refuses, not of the
+    encoding that its attributes say, a submodule that is new or at another commit. What git fails at for other reasons
+    is left out as well, or, if ``strict``, raises WorkspaceError.
     """
     root = _present(view)
     identity = os.lstat(root).st_ino
     names = changed_names(view)
     taken, gone, refused = _sorted_out(view, root, names)
-    if refused and strict:
-        raise WorkspaceError(f"cannot be committed: {'; '.join(refused[:3])}")
     _present(view, identity)  # a directory removed while git looked at it would read as "all files deleted"
     if gone:
-        _update_index(view, gone, "--force-remove", strict=strict)
+        refused += _update_index(view, gone, "--force-remove", strict=strict)
     if taken:
-        _update_index(view, taken, "--add", "--remove", "--replace", strict=strict)
+        refused += _update_index(view, taken, "--add", "--remove", "--replace", strict=strict)
     _present(view, identity)
-    return bool(taken or gone)
+    return Staged(bool(taken or gone), tuple(dict.fromkeys(refused)))
 
 
 def _present(view: GitAt, identity: int | None = None) -> Path:
@@ -82,7 +93,10 @@ def _sorted_out(view: GitAt, root: Path, names: Sequence[str]) -> tuple[list[str
         try:
             found = os.lstat(root / name)
         except (FileNotFoundError, NotADirectoryError):
-            taken.append(name)
+            (gone if beyond_link(root, name) else taken).append(name)
+            continue
+        except PermissionError:  # of a directory above it
+            refused.append(f"{shown(name)} cannot be read")
             continue
         if beyond_link(root, name):
             gone.append(name)
@@ -131,22 +145,24 @@ def _submodules(view: GitAt, names: Sequence[str]) -> set[str]:
     return {entry.partition("\t")[2] for entry in entries if os.fsencode(entry).startswith(_SUBMODULE)}
 
 
-def _update_index(view: GitAt, names: Sequence[str], *options: str, strict: bool) -> None:
-    names = list(names)
+def _update_index(view: GitAt, names: Sequence[str], *options: str, strict: bool) -> list[str]:
+    """Hand names to git; what it refuses, in words."""
+    names, refused = list(names), []
     while names:
         feed = b"".join(os.fsencode(name) + b"\0" for name in names)
         result = view.run("update-index", *options, "-z", "--stdin", stdin=feed, accept=(0, 128))
-        ignored = _IGNORED.search(result.stderr)
-        if ignored is not None and strict:
-            raise WorkspaceError(f"cannot be committed: git refuses a file named {shown(ignored['name'])!r}")
+        refused += [f"git refuses a file named {shown(name)!r}" for name in _IGNORED.findall(result.stderr)]
         if result.status == 0:
-            return
-        refused = _REFUSED.search(result.stderr)
-        name = refused["name"] if refused is not None else None
-        if strict or name not in names:
+            break
+        unencoded = _UNENCODED.search(result.stderr)
+        found = unencoded or _REFUSED.search(result.stderr)
+        if found is None or found["name"] not in names or (strict and unencoded is None):
             view.run("update-index", *options, "-z", "--stdin", stdin=feed)
-            return
-        names.remove(name)
+            break
+        if unencoded is not None:
+            refused.append(f"{shown(found['name'])} is not of the encoding that .gitattributes says")
+        names.remove(found["name"])
+    return refused
 
 
 def write_tree(view: GitAt) -> str:

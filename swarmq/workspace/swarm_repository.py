@@ -33,6 +33,7 @@ from swarmq.workspace.git import IDENTITY
 from swarmq.workspace.integration import PreparedMerge
 from swarmq.workspace.private_clone import PrivateClone
 from swarmq.workspace.snapshots import Snapshot
+from swarmq.workspace.surveying import Survey, blob_contents, marked_files, survey_changes
 from swarmq.workspace.worktrees import Worktree
 
 __all__ = ["CommitInfo", "PreparedMerge", "SwarmRepository", "Worktree"]
@@ -138,14 +139,30 @@ class SwarmRepository:
     ) -> CommitInfo | None:
         """The branch's finished commit, on top of those that the agent made; None where no file differs.
 
-        With ``theirs``, a resolver's, it is a merge commit of both sides. WorkspaceError names files that cannot be
-        committed: unreadable ones, submodules, and any above 100 MB.
+        With ``theirs``, a resolver's, it is a merge commit of both sides. UncommittableError names files that cannot
+        be committed.
         """
         return await self._run(commits.commit, worktree, message, trailers, author, theirs)
+
+    async def refused_files(self, worktree: Worktree) -> tuple[str, ...]:
+        """Why files cannot be committed: unreadable ones, submodules, any above 100 MB, ... Each names its file."""
+        return await self._run(commits.refused_files, worktree)
 
     async def changed_files(self, worktree: Worktree) -> tuple[str, ...]:
         """Names of the files that differ from what the branch started from."""
         return await self._run(commits.changed_files, worktree)
+
+    async def survey(self, base: str, commit: str) -> Survey:
+        """How a saved state differs from the base, in a few ms: nothing of the worktree is read."""
+        return await self._run(survey_changes, base, commit)
+
+    async def marked_files(self, base: str, commit: str) -> frozenset[str]:
+        """Names of files to which a commit added conflict markers, by ``git diff --check``."""
+        return await self._run(marked_files, base, commit)
+
+    async def blob_contents(self, blobs: Sequence[str], limit_bytes: int) -> dict[str, bytes]:
+        """What blobs hold, by blob, as far as the limit for all of them goes."""
+        return await self._run(blob_contents, blobs, limit_bytes)
 
     async def tree_of(self, commit: str) -> str:
         """The tree of a commit: equal trees hold equal files."""
@@ -206,10 +223,6 @@ class SwarmRepository:
     async def drop(self, prepared: PreparedMerge) -> None:
         """Give up a prepared merge that is not to land."""
         await self._run_in_clone(integration.drop, prepared)
-
-    async def integrate(self, commit: str, *, message: str) -> MergeReport:
-        """Merge a finished commit into the integration branch, or report the conflict and leave that as it is."""
-        return await self._run_in_clone(integration.integrate, commit, message)
 
     async def integration_commit(self) -> str:
         """The tip of the integration branch; the base commit where nothing has been merged."""

@@ -76,6 +76,27 @@ def expected_files() -> dict[str, str]:
     return {f"{part.name}.txt": lines for part in PARTS if part.kind == "edit"}
 
 
+LOSER, OTHER = "Leave it broken.", "Take your time over it."
+LOSING: list[dict[str, Any]] = [
+    {
+        "match": LOSER,
+        "turns": [
+            {"tool_calls": [{"name": "bash", "arguments": {"command": "echo 'def f(:' > broken.py"}}]},
+            {"tool_calls": [{"name": "read", "arguments": {"file_path": "broken.py"}}]},
+            {"text": "It will do.", "latency_ms": 60_000},
+        ],
+    },
+    {
+        "match": OTHER,
+        "turns": [
+            {"tool_calls": [{"name": "bash", "arguments": {"command": "echo 'x = 1' > good.py"}}]},
+            {"text": "It is done.", "latency_ms": 9_000},
+        ],
+    },
+]
+"""Two branches, of which the collapse controller stops the first."""
+
+
 def script() -> Script:
     plan = [
         {"name": part.name, "instruction": part.instruction, "kind": part.kind, "dependencies": list(part.needs)}
@@ -85,6 +106,7 @@ def script() -> Script:
         {"match": part.instruction, "turns": [*(_turn(part, step) for step in range(1, STEPS)), {"text": part.text}]}
         for part in PARTS
     ]
+    conversations += LOSING
     mended = [*(turn for file in ("first", "second") for turn in _written(file))]
     conversations.append({"match": MENDED, "turns": mended})
     conversations += [

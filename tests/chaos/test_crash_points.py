@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery
 from chaos_fleet import END_SECONDS, PROCESSES, VISIBILITY_SECONDS, ChaosFleet
-from chaos_swarm import CALLS, FAST, MENDED, ONE_SIDE, OTHER_SIDE, RESOLVED, SLOW
+from chaos_swarm import CALLS, FAST, LOSER, MENDED, ONE_SIDE, OTHER, OTHER_SIDE, RESOLVED, SLOW
 from fleet_stack import git, until
 from processors import Recovery
 from verdict import RECOVERY_SECONDS, START_SECONDS, Verdict, check, check_recoveries, lasting_keys, processes_of
@@ -17,12 +17,14 @@ from swarmq import Plan, Subtask
 from swarmq.crash_points import CrashPoint
 from swarmq.fleet.app import celery_url
 from swarmq.models.branch import BranchState, Exit
-from swarmq.models.swarm import SwarmState
+from swarmq.models.collapse import CANCELLED_BY_COLLAPSE
+from swarmq.models.events import EventType
+from swarmq.models.swarm import SubtaskStatus, SwarmState
 from swarmq.store import keys
 
 Passed = Callable[..., None]
 P = CrashPoint
-CONTROL_POINTS = {P.STAGE_RECORDED: 2, P.CHORD_PUBLISHED: 1, P.MEMBER_PUBLISHED: 3}
+CONTROL_POINTS = {P.STAGE_RECORDED: 2, P.CHORD_PUBLISHED: 1, P.MEMBER_PUBLISHED: 3, P.COLLAPSE_DECIDED: 2}
 AGENTS_POINTS = {
     P.PLAN_RECORDED: 1,
     P.START_STAGE_SENT: 1,
@@ -57,7 +59,10 @@ CASES = [(name, point, nth) for name, points in OF_SUBMITTED.items() for point, 
 
 
 def test_every_point_is_a_case() -> None:
-    cases = [*(point for _, point, _ in CASES), *OF_MESSAGES, *OF_VERIFY, *OF_RACES, *OF_CONFLICTS, *OF_REVOKES]
+    cases = [
+        *(point for _, point, _ in CASES),
+        *(*OF_MESSAGES, *OF_VERIFY, *OF_RACES, *OF_CONFLICTS, *OF_REVOKES, P.KILL_SENT),
+    ]
     assert sorted(cases) == sorted(CrashPoint)
 
 
@@ -172,3 +177,19 @@ def test_killed_before_for_a_cancellation(
     assert not lasting_keys(swarm)
     worst = check_recoveries(swarm, RECOVERY_SECONDS + START_SECONDS)
     passed(Verdict(1, 0, worst))
+
+
+def test_killed_before_a_branch_that_loses_is_stopped(fleet: ChaosFleet) -> None:
+    """Its holder finds the mark with the next heartbeat; the other branch is not touched by looks that follow."""
+    marker = fleet.trap(P.KILL_SENT, *(process for process, queue in PROCESSES.items() if queue == "control"))
+    plan = Plan(subtasks=(Subtask(name="loser", instruction=LOSER), Subtask(name="other", instruction=OTHER)))
+    repo, own = fleet.workplace()
+    policy = {"max_consecutive_compile_failures": 1}
+    handle = fleet.client.submit(plan, repo=repo, collapse="stage", collapse_policy=policy, **own)
+    fleet.sprung(marker)
+    loser, other = handle.result(END_SECONDS).subtasks
+    assert (loser.status, other.success) == (SubtaskStatus.CANCELLED, True)
+    assert loser.error is not None
+    assert loser.error.startswith(CANCELLED_BY_COLLAPSE)
+    killed = [event.branch for event in handle.events() if event.type is EventType.BRANCH_KILLED]
+    assert killed == ["loser"]

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from repository_snapshot import changed, snapshot
 
+from swarmq.errors import UsageError
 from swarmq.fleet import settling
 from swarmq.fleet.claims import MOST_FAILURES
 from swarmq.fleet.finish import finish_swarm
@@ -34,6 +36,7 @@ from swarmq.models.verify import VerifyReport
 from swarmq.providers.registry import Models
 from swarmq.settings import load_settings
 from swarmq.store.store import Store
+from swarmq.workspace.publishing import fast_forward
 
 SWARM = "racing0001"
 PASSED = VerifyReport(passed=True, command="true", exit_code=0)
@@ -288,6 +291,67 @@ async def test_a_conflict_goes_to_a_resolver_whose_work_is_merged(world: World, 
     told = [event.type for event in await world.store.events.read(SWARM)]
     assert told.count(EventType.STAGE_FINISHED) == 2
     assert told.count(EventType.CONFLICT) == told.count(EventType.RESOLVING) == 1
+
+
+async def test_a_swarm_leaves_the_users_repository_byte_for_byte(world: World, repo: Path) -> None:
+    """Of a race, a resolver, a rejected merge and a failure, nothing is seen there but the result branch."""
+    lived_in(repo)
+    before = snapshot(repo)
+    race, breaks = one("r", candidates=2), one("w")
+    await world.start(plan(race, one("x"), one("y"), breaks, one("z", "y")), repo, verify="test ! -e broken")
+    await world.settle()
+    world.work |= {"r.2": {"r.txt": "2\n"}, "x": {"a.txt": "ONE\n"}, "y": {"a.txt": "uno\n"}, "w": {"broken": "1\n"}}
+    await world.end("r.2", verified=True)
+    await world.end("r", Exit.CANCELLED)
+    for branch_id in ("x", "y", "w"):
+        await world.end(branch_id)
+    await world.settle()
+    world.work |= {"y.r1": {"a.txt": "ONE uno\n"}}
+    await world.end("y.r1")
+    await world.settle()
+    await world.end("z", Exit.MAX_STEPS)
+    await world.settle()
+    record = await world.record()
+    assert record.state is SwarmState.PARTIAL
+    rejected = record.results["w"].merge
+    assert rejected is not None
+    assert rejected.status == "rejected"
+    assert changed(before, snapshot(repo)) == set()
+
+    assert record.result is not None
+    tip = record.result.commit or ""
+    assert git(repo, "show", f"{tip}:a.txt") == "ONE uno"
+    with pytest.raises(UsageError, match="uncommitted changes"):
+        await fast_forward(repo, "main", tip)
+    assert changed(before, snapshot(repo)) == set()
+    hooked = repo.parent / "ran"
+    assert not hooked.exists(), "no hook was run"
+    git(repo, "reset", "-q", "--hard")
+    hooked.unlink()
+    before = snapshot(repo)
+    await fast_forward(repo, "main", tip)
+    moved = {"HEAD", "refs/heads/main"}
+    logs = {f".git/logs/{name}" for name in moved}
+    assert changed(before, snapshot(repo)) == {".git/refs/heads/main", ".git/index", "a.txt", "r.txt", *logs}
+    assert not hooked.exists()
+
+
+def lived_in(repo: Path) -> None:
+    """A stash, a linked worktree, a tag, staged and unstaged changes, an untracked file, and hooks."""
+    (repo / "a.txt").write_text("stashed\n")
+    git(repo, "stash", "-q")
+    git(repo, "tag", "-am", "one", "v1")
+    git(repo, "worktree", "add", "-q", "-b", "side", "../linked")
+    (repo / "staged.txt").write_text("staged\n")
+    git(repo, "add", "staged.txt")
+    (repo / "a.txt").write_text("not staged\n")
+    (repo / "untracked.txt").write_text("mine\n")
+    for name in ("post-checkout", "post-merge", "reference-transaction", "post-index-change", "pre-auto-gc"):
+        hook = repo / ".git" / "hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text("#!/bin/sh\ntouch ../ran\n")
+    for hook in (repo / ".git" / "hooks").iterdir():
+        hook.chmod(0o755)
 
 
 async def test_a_resolver_that_fails_leaves_a_conflict_with_both_reasons(world: World, repo: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -33,7 +34,8 @@ from swarmq.store.store import Store
 from swarmq.workspace.processes import find_processes
 from swarmq.workspace.swarm_repository import SwarmRepository
 
-SWARM = "verified00"
+SWARM = secrets.token_hex(5)
+"""Of this process alone: what a branch started is found by it on the whole machine."""
 ALPHA = Subtask(name="Alpha", instruction="Write the file")
 WRITES = says("", call("write", "w", file_path="one.txt", content="one\n"))
 WRITES_MORE = says("", call("write", "m", file_path="two.txt", content="two\n"))
@@ -196,6 +198,59 @@ async def test_a_branch_without_changes_fails_for_that_and_is_not_verified(
     assert outcome is not None
     assert (outcome.exit, outcome.verify) == (Exit.FAILED, None)
     assert not await told(runtime, *VERIFY_EVENTS)
+
+
+SUBMODULE = "git init -q lib; printf '[submodule]\n path = lib\n' > .gitmodules"
+
+
+@pytest.mark.parametrize("verify", [(), ("true",)])
+async def test_files_that_cannot_be_committed_are_told(
+    runtime: Runtime, models: OneModel, repo: Path, verify: tuple[str, ...]
+) -> None:
+    adds = says("", call("bash", "b", command=f"{SUBMODULE}; truncate -s 101M dump"))
+    models.model = FakeModel(WRITES, adds, DONE, says("", call("bash", "r", command="rm -r lib .git?* dump")), DONE)
+    await begin(runtime, repo, verify=verify)
+    outcome = (await run(runtime)).outcome
+    assert outcome is not None
+    assert (outcome.exit, outcome.steps, outcome.files) == (Exit.COMPLETED, 5, ("one.txt",))
+    assert (outcome.verify is not None and outcome.verify.passed) == bool(verify)
+    entries = await runtime.store.transcripts.load(SWARM, "alpha")
+    (sent_back,) = [entry for entry in entries if entry.verify is not None]
+    assert "'git commit' ended with exit code 1" in sent_back.message.text
+    assert "dump is larger than 100 MB (101 MB)\nlib is a new submodule" in sent_back.message.text
+
+
+async def test_files_that_cannot_be_committed_are_the_agents_failure(
+    runtime: Runtime, models: OneModel, repo: Path
+) -> None:
+    models.model = FakeModel(says("", call("bash", "b", command=SUBMODULE)), DONE, DONE)
+    await begin(runtime, repo, verify_rounds=1)
+    outcome = (await run(runtime)).outcome
+    assert outcome is not None
+    assert (outcome.exit, outcome.fault, outcome.limit) == (Exit.FAILED, "agent", "verify_rounds")
+    assert outcome.verify is not None
+    assert outcome.verify.output == "lib is a new submodule, and a swarm cannot add one"
+    record = await end(runtime)
+    assert record.result is not None
+    assert "lib is a new submodule" in record.result.report
+
+
+async def test_files_that_come_behind_verify_are_the_agents_failure_too(
+    runtime: Runtime, models: OneModel, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As what a process in the background writes then."""
+
+    async def none_yet(*_: Any) -> tuple[str, ...]:
+        return ()
+
+    monkeypatch.setattr(SwarmRepository, "refused_files", none_yet)
+    models.model = FakeModel(WRITES, says("", call("bash", "b", command=SUBMODULE)), DONE)
+    await begin(runtime, repo)
+    outcome = (await run(runtime)).outcome
+    assert outcome is not None
+    assert (outcome.exit, outcome.fault) == (Exit.FAILED, "agent")
+    assert outcome.error == "cannot be committed: lib is a new submodule, and a swarm cannot add one"
+    assert outcome.worktree is not None
 
 
 async def test_a_subtasks_own_commands_stand_in_for_the_swarms(runtime: Runtime, models: OneModel, repo: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from swarmq.cli.main import main
 from swarmq.errors import NotFoundError, UsageError
 from swarmq.models.branch import BranchRecord, BranchSpec, BranchState, Exit, Observation, Outcome
+from swarmq.models.collapse import ScoreEntry
 from swarmq.models.events import Event, EventType
 from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
@@ -165,6 +166,9 @@ class FakeHandle:
     async def branches(self) -> list[BranchRecord]:
         return self.client.branch_records
 
+    async def scores(self) -> list[ScoreEntry]:
+        return self.client.scores
+
     async def transcript(self, branch_id: str) -> list[Entry]:
         self.client.calls.append(("transcript", branch_id))
         return self.client.entries
@@ -252,6 +256,7 @@ class FakeClient:
     branch_records: list[BranchRecord] = field(default_factory=lambda: [branch("fix-parser"), branch("fix-dates")])
     events: list[Event] = field(default_factory=story)
     entries: list[Entry] = field(default_factory=list)
+    scores: list[ScoreEntry] = field(default_factory=list)
     diff: str = "diff --git a/x b/x\n+caf\udce9\n"
     statuses: Sequence[SwarmStatus] = ()
     workers_alive: Sequence[dict[str, Any]] = ()

@@ -9,6 +9,7 @@ from cli_fakes import SWARM, Cli, branch, record, result, spec, story
 from swarmq.cli.follow import LineWatcher, watcher
 from swarmq.cli.live import LiveView
 from swarmq.models.branch import BranchState, Exit, Outcome
+from swarmq.models.collapse import CollapsePolicy, Decision, Evaluation, ScoreEntry, Vector
 from swarmq.models.options import SwarmOptions
 from swarmq.models.swarm import SubtaskStatus, SwarmState, SwarmStatus
 
@@ -235,3 +236,22 @@ def test_ctrl_c_ends_events(cli: Cli) -> None:
     cli.client.interrupt = True
     done = cli.run("events", "--follow")
     assert (done.code, len(done.out.splitlines())) == (130, len(story()))
+
+
+def test_collapse_explains_each_decision(cli: Cli) -> None:
+    vector = Vector(compile=0, tests=0.6, contract=0, conflict_risk=0, velocity=0.05, resources=1, breaks=2)
+    evaluations = (
+        Evaluation(
+            branch_id="fix-dates", group="fix", vector=vector, score=0.1, decision=Decision.KILLED, reason="bad"
+        ),
+        Evaluation(branch_id="fix-parser", group="fix", vector=vector, score=0.1, decision=Decision.SPARED, reason="x"),
+    )
+    assert cli.run("collapse", "explain", SWARM).err == "nothing was judged yet\n"
+    cli.client.scores = [ScoreEntry(at=1000.0, scope="race", policy=CollapsePolicy.seed(), evaluations=evaluations)]
+    shown = cli.run("collapse", "explain", SWARM)
+    assert "max_invariant_breaks               2" in shown.out
+    assert "fix-dates   0.10   0.00     0.60   0.00      0.00      0.05      1.00       2" in shown.out
+    assert "killed: bad" in shown.out
+    assert "2 decisions against a branch" in shown.err
+    one = orjson.loads(cli.run("collapse", "explain", SWARM, "fix-p", "--json").out)
+    assert [found["branch_id"] for entry in one for found in entry["evaluations"]] == ["fix-parser"]

@@ -6,7 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
+from swarmq.models.swarm import MergeReport
+from swarmq.workspace.swarm_repository import PreparedMerge, SwarmRepository, Worktree
 
 SWARM = "k3x9qm2p4t"
 OWNER = ("-c", "user.name=Owner", "-c", "user.email=owner@example.com", "-c", "commit.gpgSign=false")
@@ -62,24 +63,6 @@ def clone_of(swarm: SwarmRepository) -> Path:
     return swarm._clone.git_dir
 
 
-def snapshot(repository: Path) -> dict[str, object]:
-    """All that a swarm must leave alone in a user's repository: refs, HEAD, index, config, hooks, files."""
-    git_dir = repository / ".git"
-    refs = [line for line in git(repository, "for-each-ref").splitlines() if "refs/swarmq/" not in line]
-    return {
-        "refs": [line for line in refs if "refs/heads/swarmq/" not in line],
-        "head": (git_dir / "HEAD").read_bytes(),
-        "index": ((git_dir / "index").read_bytes(), (git_dir / "index").stat().st_mtime_ns),
-        "config": (git_dir / "config").read_bytes(),
-        "hooks": sorted(path.name for path in (git_dir / "hooks").iterdir()) if (git_dir / "hooks").is_dir() else [],
-        "files": {
-            str(path.relative_to(repository)): path.read_bytes()
-            for path in sorted(repository.rglob("*"))
-            if path.is_file() and ".git" not in path.relative_to(repository).parts
-        },
-    }
-
-
 FILES: dict[str, str | bytes] = {
     "README.md": "A sample\n",
     "src/app.py": "def add(a, b):\n    return a - b\n",
@@ -95,6 +78,15 @@ async def finished(swarm: SwarmRepository, branch: str, start: str, files: dict[
     made = await swarm.commit(worktree, message=f"Work of {branch}", trailers={"Swarmq-Branch": branch})
     assert made is not None
     return made.commit
+
+
+async def integrated(swarm: SwarmRepository, commit: str, message: str = "Merge") -> MergeReport:
+    """Merge a finished commit and let it land; again on what another one left who was first."""
+    while True:
+        prepared = await swarm.prepare_merge(commit, message=message)
+        report = await swarm.land(prepared) if isinstance(prepared, PreparedMerge) else prepared
+        if report is not None:
+            return report
 
 
 def shell(where: Path, script: str) -> None:

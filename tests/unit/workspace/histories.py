@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 NAMES = ("a", "b", "d/c", "d/e", "bin", "run.sh")
 NEW_NAMES = ("n", "d/n", "m/n", "a/n")
 REGULAR, EXECUTABLE, LINK = "100644", "100755", "120000"
+DEFINING, DEFINED = "d/e", b"def 1\n"
 Files: TypeAlias = dict[str, tuple[str, bytes]]
 """Name -> mode and content."""
 
@@ -44,16 +45,18 @@ class History:
     work: tuple[Work, ...]
 
 
-lines = st.lists(st.sampled_from(("p", "q", "r", "s", "t", "def 1", "def 2", "=======")), min_size=6, max_size=14)
+lines = st.lists(st.sampled_from(("p", "q", "r", "s", "t", "u", "def 2", "=======")), min_size=6, max_size=14)
 texts = lines.map(lambda found: "".join(f"{line}\n" for line in found).encode())
 binaries = st.binary(min_size=1, max_size=8).map(lambda found: b"\0" + found)
 edits = st.builds(
     Edit,
-    kind=st.sampled_from(("line", "line", "line", "remove", "rename", "add", "mode", "binary", "link", "use")),
+    kind=st.sampled_from(
+        ("line", "line", "line", "remove", "rename", "add", "mode", "binary", "link", "use", "use", "drop")
+    ),
     name=st.sampled_from(NAMES),
     other=st.sampled_from(NEW_NAMES),
     number=st.integers(0, 13),
-    text=st.sampled_from(("x", "y", "z", "def 1")),
+    text=st.sampled_from(("x", "y", "z", "w")),
 )
 works = st.builds(
     Work,
@@ -67,7 +70,7 @@ bases = st.fixed_dictionaries(
 )
 histories = st.builds(
     History,
-    files=bases.map(lambda files: verified(dict(files))),
+    files=bases.map(lambda files: dict(files) | {DEFINING: (REGULAR, b"q\n" + DEFINED + files[DEFINING][1])}),
     work=st.lists(works, min_size=2, max_size=5).map(tuple),
 )
 
@@ -97,6 +100,10 @@ def _apply(files: Files, edit: Edit) -> None:
         files[edit.name] = LINK, f"to-{edit.text}".encode()
     elif edit.kind == "mode" and mode != LINK:
         files[edit.name] = (EXECUTABLE if mode == REGULAR else REGULAR), content
+    elif edit.kind == "drop":
+        mode, content = files.get(DEFINING, ("", b""))
+        if DEFINED in content:
+            files[DEFINING] = mode, content.replace(DEFINED, b"")
     elif edit.kind in ("line", "use") and mode != LINK and b"\0" not in content:
         found = content.splitlines() or [b""]
         found[edit.number % len(found)] = edit.text.encode() if edit.kind == "line" else b"use 1"

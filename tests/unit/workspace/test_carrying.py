@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, head_of, shell, write
+from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, head_of, integrated, shell, write
 
 from swarmq.errors import WorkspaceError
 from swarmq.workspace import carrying
@@ -131,7 +131,7 @@ async def test_on_another_commit_with_the_same_files_it_stands_on_that_one(
     bases = []
     for one in (swarm, again):
         made = await finished(one, "first", base, {"first": "1\n"})
-        await one.integrate(made, message=f"Merge first in {one._clone.swarm_id}")
+        await integrated(one, made, f"Merge first in {one._clone.swarm_id}")
         bases.append(await one.integration_commit())
     assert bases[0] != bases[1]
     saved = await half_done(swarm, bases[0], "echo own > own && git add own && git commit -qm mine")

@@ -1,6 +1,6 @@
 """Random swarms on random repositories: merges are git's own, what lands is verified, and no commit is lost.
 
-``SWARMQ_HISTORIES=200`` tries that many.
+``SWARMQ_HISTORIES=200`` tries that many; ``--hypothesis-show-statistics`` tells how often merges came to what.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from git_samples import SWARM, git, make_repository, shell
 from histories import Files, History, broken, edited, files_at, histories, imported, merged_by_git, reachable
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 
 from swarmq.models.swarm import MergeReport
 from swarmq.workspace.commits import commit
@@ -56,6 +56,7 @@ class Swarm:
             assert self.clone.commit(merge.commit).tree == tree
             self.land_verified(merge)
         else:
+            event(merge.status)
             assert set(merge.conflicts) == conflicts, merge
             assert merge.status == "conflict" or self.clone.contains(tip, made)
             if merge.status == "conflict" and resolution != "leave":
@@ -65,10 +66,12 @@ class Swarm:
     def land_verified(self, merge: PreparedMerge) -> MergeReport | None:
         if broken(files_at(self.clone.git_dir, merge.commit)):
             drop(self.clone, merge)
+            event("rejected")
             return None
         report = land(self.clone, merge)
         assert report == merge.report
         assert self.tip == merge.commit
+        event("merged")
         return report
 
     def resolve(self, branch: str, theirs: str, resolution: str) -> None:
@@ -85,6 +88,7 @@ class Swarm:
         assert isinstance(merge, PreparedMerge)
         landed = self.land_verified(merge)
         assert landed is None or self.clone.contains(self.tip, theirs)
+        event("resolved")
 
     def end(self) -> None:
         """Publish and clean up; collections on both sides lose nothing."""
@@ -100,6 +104,7 @@ class Swarm:
 
 
 # Without shrinking: it takes minutes, and histories are small.
+@pytest.mark.timeout(max(150, 10 * EXAMPLES))
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(history=histories)
 def test_what_lands_is_what_git_merges_and_nothing_is_lost(

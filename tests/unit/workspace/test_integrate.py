@@ -6,18 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from git_samples import (
-    SWARM,
-    add_commit,
-    clone_of,
-    file_at,
-    finished,
-    git,
-    head_of,
-    names_at,
-    shell,
-    write,
-)
+from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, head_of, integrated, names_at, shell, write
 
 from swarmq.errors import UsageError
 from swarmq.workspace.integration import DIFF_CHARACTERS
@@ -36,8 +25,8 @@ def changed(number: int, text: str) -> str:
 async def test_both_sides_of_a_file_are_merged(base: str, swarm: SwarmRepository) -> None:
     first = await finished(swarm, "a", base, {"src/text.py": changed(3, "three")})
     second = await finished(swarm, "b", base, {"src/text.py": changed(30, "thirty")})
-    await swarm.integrate(first, message="Merge a")
-    report = await swarm.integrate(second, message="Merge b\n\nSwarmq-Branch: b")
+    await integrated(swarm, first, "Merge a")
+    report = await integrated(swarm, second, "Merge b\n\nSwarmq-Branch: b")
     assert (report.status, report.files, report.insertions, report.deletions) == ("merged", ("src/text.py",), 1, 1)
     assert report.commit is not None
     text = file_at(clone_of(swarm), report.commit, "src/text.py")
@@ -52,37 +41,37 @@ async def test_a_repeated_merge_is_the_same_merge(
 ) -> None:
     first = await finished(swarm, "a", base, {"a": "1"})
     second = await finished(swarm, "b", base, {"b": "1"})
-    one = await swarm.integrate(first, message="Merge a")
-    two = await swarm.integrate(second, message="Merge b")
-    assert await swarm.integrate(first, message="Merge a again") == one
+    one = await integrated(swarm, first, "Merge a")
+    two = await integrated(swarm, second, "Merge b")
+    assert await integrated(swarm, first, "Merge a again") == one
     again = SwarmRepository(tmp_path / "state", SWARM, user, base)
-    assert await again.integrate(second, message="Merge b again") == two
+    assert await integrated(again, second, "Merge b again") == two
     assert await again.integration_commit() == two.commit
 
 
 async def test_what_the_branch_holds_already_is_empty(base: str, swarm: SwarmRepository) -> None:
-    assert (await swarm.integrate(base, message="Base")).status == "empty"
+    assert (await integrated(swarm, base, "Base")).status == "empty"
     worktree = await swarm.open_worktree("a", 1, base)
     shell(worktree.path, "echo 1 > one; git add one; git commit -qm Step; git tag step")
     write(worktree.path, {"two": "2"})
     made = await swarm.commit(worktree, message="Finish", trailers={})
     assert made is not None
-    merged = await swarm.integrate(made.commit, message="Merge")
+    merged = await integrated(swarm, made.commit, "Merge")
     assert merged.commit is not None
     step = git(worktree.path, "rev-parse", "step")
-    report = await swarm.integrate(step, message="Its first step")
+    report = await integrated(swarm, step, "Its first step")
     assert (report.status, report.commit) == ("empty", merged.commit)
-    assert (await swarm.integrate(merged.commit, message="Tip")).status == "empty"
+    assert (await integrated(swarm, merged.commit, "Tip")).status == "empty"
     same = await finished(swarm, "b", base, {"one": "1\n", "two": "2"})  # the same change, made twice
-    report = await swarm.integrate(same, message="Merge b")
+    report = await integrated(swarm, same, "Merge b")
     assert (report.status, report.files) == ("merged", ())
 
 
 async def test_a_conflict_is_reported_with_both_sides(base: str, swarm: SwarmRepository) -> None:
     first = await finished(swarm, "a", base, {"src/text.py": changed(3, "ours"), "new.txt": "one\n"})
     second = await finished(swarm, "b", base, {"src/text.py": changed(3, "theirs"), "new.txt": "two\n", "b": "1"})
-    merged = await swarm.integrate(first, message="Merge a")
-    report = await swarm.integrate(second, message="Merge b")
+    merged = await integrated(swarm, first, "Merge a")
+    report = await integrated(swarm, second, "Merge b")
     assert (report.status, report.commit, report.conflicts) == ("conflict", None, ("new.txt", "src/text.py"))
     ours, theirs = report.diffs["src/text.py"]
     assert "+ours" in ours
@@ -93,7 +82,7 @@ async def test_a_conflict_is_reported_with_both_sides(base: str, swarm: SwarmRep
     assert "+two" in report.diffs["new.txt"][1]
     assert await swarm.integration_commit() == merged.commit
     assert head_of(clone_of(swarm), f"refs/heads/swarmq-work/{SWARM}/b") == second
-    assert await swarm.integrate(second, message="Merge b") == report
+    assert await integrated(swarm, second, "Merge b") == report
 
 
 @pytest.mark.parametrize(
@@ -115,8 +104,8 @@ async def test_conflicts_of_other_kinds(ours: str, theirs: str, file: str, base:
         made = await swarm.commit(worktree, message="x", trailers={})
         assert made is not None
         commits.append(made.commit)
-    await swarm.integrate(commits[0], message="Merge a")
-    report = await swarm.integrate(commits[1], message="Merge b")
+    await integrated(swarm, commits[0], "Merge a")
+    report = await integrated(swarm, commits[1], "Merge b")
     assert report.status == "conflict"
     assert any(name.startswith(file) for name in report.conflicts), report.conflicts
     assert report.model_dump_json()
@@ -126,8 +115,8 @@ async def test_long_diffs_are_cut_and_many_are_left_out(base: str, swarm: SwarmR
     many: dict[str, str | bytes] = {f"many/{number:03}": "ours\n" for number in range(30)}
     ours = many | {"big": "ours é\n" * 20_000}
     theirs: dict[str, str | bytes] = dict.fromkeys(ours, "theirs\n")
-    await swarm.integrate(await finished(swarm, "a", base, ours), message="Merge a")
-    report = await swarm.integrate(await finished(swarm, "b", base, theirs), message="Merge b")
+    await integrated(swarm, await finished(swarm, "a", base, ours), "Merge a")
+    report = await integrated(swarm, await finished(swarm, "b", base, theirs), "Merge b")
     assert len(report.conflicts) == 31
     assert len(report.diffs) == 20
     assert len(report.diffs["big"][0]) == DIFF_CHARACTERS + len("\n[cut]\n")
@@ -143,19 +132,19 @@ async def test_merging_follows_the_attributes(where: str, user: Path, tmp_path: 
     swarm = SwarmRepository(tmp_path / "state", SWARM, user, base)
     first = await finished(swarm, "a", base, {f"{where}a.log": "0\n1\n"})
     second = await finished(swarm, "b", base, {f"{where}a.log": "0\n2\n"})
-    await swarm.integrate(first, message="Merge a")
-    report = await swarm.integrate(second, message="Merge b")
+    await integrated(swarm, first, "Merge a")
+    report = await integrated(swarm, second, "Merge b")
     assert report.status == "merged"
     assert file_at(clone_of(swarm), report.commit or "", f"{where}a.log") == "0\n1\n2"
     third = await finished(swarm, "c", base, {f"{where}x.lock": changed(1, "one")})
     fourth = await finished(swarm, "d", base, {f"{where}x.lock": changed(30, "two")})
-    await swarm.integrate(third, message="Merge c")
-    assert (await swarm.integrate(fourth, message="Merge d")).conflicts == (f"{where}x.lock",)
+    await integrated(swarm, third, "Merge c")
+    assert (await integrated(swarm, fourth, "Merge d")).conflicts == (f"{where}x.lock",)
 
 
 async def test_branches_merged_at_the_same_time_are_all_there(base: str, swarm: SwarmRepository) -> None:
     commits = [await finished(swarm, f"b{number}", base, {f"f{number}": "x\n"}) for number in range(6)]
-    reports = await asyncio.gather(*(swarm.integrate(commit, message="Merge") for commit in commits))
+    reports = await asyncio.gather(*(integrated(swarm, commit, "Merge") for commit in commits))
     assert {report.status for report in reports} == {"merged"}
     names = names_at(clone_of(swarm), await swarm.integration_commit())
     assert {f"f{number}" for number in range(6)} <= set(names)
@@ -164,4 +153,4 @@ async def test_branches_merged_at_the_same_time_are_all_there(base: str, swarm: 
 async def test_a_commit_that_is_none(base: str, swarm: SwarmRepository) -> None:
     for text in ("--help", base[:10], "main"):
         with pytest.raises(UsageError, match="is not a full commit id"):
-            await swarm.integrate(text, message="x")
+            await integrated(swarm, text, "x")

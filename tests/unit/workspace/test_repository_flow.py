@@ -15,12 +15,13 @@ from git_samples import (
     finished,
     git,
     head_of,
+    integrated,
     make_repository,
     names_at,
     shell,
-    snapshot,
     write,
 )
+from repository_snapshot import snapshot
 
 from swarmq.errors import DiskFullError, UsageError, WorkspaceError
 from swarmq.workspace.publishing import fast_forward
@@ -35,8 +36,8 @@ async def test_two_branches_become_one_result_branch(user: Path, base: str, swar
     await swarm.prepare()
     first = await finished(swarm, "add", base, {"src/app.py": "def add(a, b):\n    return a + b\n"})
     second = await finished(swarm, "docs", base, {"docs/use.md": "Use it\n"})
-    one = await swarm.integrate(first, message="Merge add")
-    two = await swarm.integrate(second, message="Merge docs")
+    one = await integrated(swarm, first, "Merge add")
+    two = await integrated(swarm, second, "Merge docs")
     assert (one.status, one.files, one.insertions, one.deletions) == ("merged", ("src/app.py",), 1, 1)
     assert (two.status, two.files) == ("merged", ("docs/use.md",))
     assert await swarm.integration_commit() == two.commit
@@ -57,9 +58,9 @@ async def test_nothing_merged_nothing_published(user: Path, base: str, swarm: Sw
 
 
 async def test_the_result_branch_is_only_moved_forward(user: Path, base: str, swarm: SwarmRepository) -> None:
-    await swarm.integrate(await finished(swarm, "a", base, {"a": "1"}), message="Merge a")
+    await integrated(swarm, await finished(swarm, "a", base, {"a": "1"}), "Merge a")
     await swarm.publish()
-    await swarm.integrate(await finished(swarm, "b", base, {"b": "1"}), message="Merge b")
+    await integrated(swarm, await finished(swarm, "b", base, {"b": "1"}), "Merge b")
     published = await swarm.publish()
     assert published is not None
     assert head_of(user, published[0]) == published[1]
@@ -87,7 +88,7 @@ async def test_hooks_and_signing_of_the_user_do_not_run(
         f'[diff]\n\texternal = "touch {tmp_path}/ran-diff"\n'
     )
     write(own_configuration.parent, {own_configuration.name: settings})
-    merged = await swarm.integrate(await finished(swarm, "a", base, {"a": "1"}), message="Merge a")
+    merged = await integrated(swarm, await finished(swarm, "a", base, {"a": "1"}), "Merge a")
     await swarm.publish()
     assert "+1" in await swarm.diff(base, await swarm.integration_commit())
     await fast_forward(user, "main", merged.commit or "")
@@ -115,7 +116,7 @@ async def test_variables_of_our_own_process_do_not_leak(
     }.items():
         monkeypatch.setenv(name, value)
     commit = await finished(swarm, "a", base, {"a": "1", ".gitattributes": "* filter=spy\n"})
-    await swarm.integrate(commit, message="Merge a")
+    await integrated(swarm, commit, "Merge a")
     published = await swarm.publish()
     assert published is not None
     assert file_at(user, published[0], "a") == "1"
@@ -129,7 +130,7 @@ async def test_variables_of_our_own_process_do_not_leak(
 
 async def test_diff_and_log(user: Path, base: str, swarm: SwarmRepository) -> None:
     commit = await finished(swarm, "a", base, {"src/app.py": "x = 1\n"})
-    merged = (await swarm.integrate(commit, message="Merge a")).commit or ""
+    merged = (await integrated(swarm, commit, "Merge a")).commit or ""
     assert "+x = 1" in await swarm.diff(base, merged)
     assert "src/app.py" in await swarm.diff(base, merged, stat=True)
     graph = await swarm.log_graph()
@@ -144,7 +145,7 @@ async def test_diff_and_log(user: Path, base: str, swarm: SwarmRepository) -> No
 async def test_a_detached_head_and_a_linked_worktree_can_be_submitted(user: Path, base: str, tmp_path: Path) -> None:
     git(user, "worktree", "add", "--quiet", "--detach", str(tmp_path / "linked"))
     swarm = SwarmRepository(tmp_path / "state", SWARM, tmp_path / "linked", base)
-    await swarm.integrate(await finished(swarm, "a", base, {"a": "1"}), message="Merge a")
+    await integrated(swarm, await finished(swarm, "a", base, {"a": "1"}), "Merge a")
     published = await swarm.publish()
     assert published is not None
     assert file_at(user, published[0], "a") == "1"
@@ -160,7 +161,7 @@ async def test_paths_of_any_characters(template: Path, tmp_path: Path, own_confi
     assert made is not None
     assert git(clone_of(swarm), "rev-list", "--count", f"{head_of(where)}..{made.commit}") == "2"
     await swarm.keep_result("k", made.commit)
-    await swarm.integrate(made.commit, message="Merge")
+    await integrated(swarm, made.commit, "Merge")
     published = await swarm.publish()
     assert published is not None
     assert file_at(where, published[0], "two") == "2"
@@ -191,7 +192,7 @@ async def test_repositories_of_other_forms(form: str, tmp_path: Path, user: Path
     assert saved is not None
     made = await swarm.commit(worktree, message="New", trailers={})
     assert made is not None
-    await swarm.integrate(made.commit, message="Merge")
+    await integrated(swarm, made.commit, "Merge")
     published = await swarm.publish()
     assert published is not None
     assert file_at(where, published[0], "new") == "1"
@@ -205,7 +206,7 @@ async def test_repositories_of_other_forms(form: str, tmp_path: Path, user: Path
 
 
 async def test_fast_forward(user: Path, base: str, swarm: SwarmRepository) -> None:
-    merge = (await swarm.integrate(await finished(swarm, "a", base, {"a": "1"}), message="Merge a")).commit or ""
+    merge = (await integrated(swarm, await finished(swarm, "a", base, {"a": "1"}), "Merge a")).commit or ""
     with pytest.raises(UsageError, match="has not been published"):
         await fast_forward(user, "main", merge)
     await swarm.publish()
@@ -224,7 +225,7 @@ async def test_fast_forward(user: Path, base: str, swarm: SwarmRepository) -> No
     await fast_forward(user, "other", merge)  # not checked out anywhere
     assert head_of(user, "other") == merge
     add_commit(user, {"own": "1"}, "Own")
-    later = (await swarm.integrate(await finished(swarm, "b", base, {"b": "1"}), message="Merge b")).commit or ""
+    later = (await integrated(swarm, await finished(swarm, "b", base, {"b": "1"}), "Merge b")).commit or ""
     await swarm.publish()
     with pytest.raises(UsageError, match="main has moved on"):
         await fast_forward(user, "main", later)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, head_of, names_at, write
+from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, head_of, integrated, names_at, write
 
 from swarmq.errors import UsageError, WorkspaceError
 from swarmq.workspace.result_commits import expire_results
@@ -27,7 +27,7 @@ async def test_nothing_is_kept_of_what_is_published(user: Path, base: str, swarm
     await swarm.checkpoint(worktree, None)
     made = await swarm.commit(worktree, message="a", trailers={})
     assert made is not None
-    await swarm.integrate(made.commit, message="Merge a")
+    await integrated(swarm, made.commit, "Merge a")
     await swarm.publish()
     assert kept(user) == [f"refs/swarmq/{SWARM}/base"]
     await swarm.remove()
@@ -38,7 +38,7 @@ async def test_nothing_is_kept_of_what_is_published(user: Path, base: str, swarm
 
 async def test_unfinished_work_is_fetched_first(user: Path, base: str, swarm: SwarmRepository) -> None:
     merged = await finished(swarm, "merged", base, {"a": "1"})
-    await swarm.integrate(merged, message="Merge")
+    await integrated(swarm, merged, "Merge")
     unmerged = await finished(swarm, "unmerged", base, {"README.md": "other\n"})
     failed = await swarm.open_worktree("failed", 1, base)
     write(failed.path, {"half": "1"})
@@ -86,7 +86,7 @@ async def test_a_base_that_the_user_drops_stays_alive(user: Path, tmp_path: Path
     git(user, "reset", "--quiet", "--hard", "HEAD~1")
     git(user, "reflog", "expire", "--expire=now", "--all")
     git(user, "gc", "--quiet", "--prune=now")
-    await swarm.integrate(await finished(swarm, "a", base, {"a": "1"}), message="Merge")
+    await integrated(swarm, await finished(swarm, "a", base, {"a": "1"}), "Merge")
     published = await swarm.publish()
     assert published is not None
     assert file_at(user, published[0], "dropped") == "1"
@@ -119,7 +119,7 @@ async def test_a_kept_result_is_applied_on_an_equal_base(
     assert git(where, "log", "-1", "--format=%s", hit) == "Work of a"
     assert file_at(where, hit, "src/app.py") == "new"
     assert head_of(where, f"refs/heads/swarmq-work/{OTHER}/fresh") == hit
-    assert (await later.integrate(hit, message="Merge")).files == ("a", "src/app.py")
+    assert (await integrated(later, hit, "Merge")).files == ("a", "src/app.py")
     assert await later.apply_result("k2", head_of(user)) is None
     with pytest.raises(UsageError, match="is not the key of a result"):
         await later.apply_result("../k", head_of(user))
@@ -133,7 +133,7 @@ async def test_a_hit_that_applies_nothing_is_a_miss(user: Path, base: str, swarm
 
 async def test_a_result_of_a_later_stage(user: Path, base: str, swarm: SwarmRepository, tmp_path: Path) -> None:
     """Its base is an integration commit, which the user's repository does not have."""
-    await swarm.integrate(await finished(swarm, "a", base, {"a": "1"}), message="Merge a")
+    await integrated(swarm, await finished(swarm, "a", base, {"a": "1"}), "Merge a")
     second = await finished(swarm, "b", await swarm.integration_commit(), {"b": "1"})
     await swarm.keep_result("k", second)
     await swarm.remove()
@@ -141,7 +141,7 @@ async def test_a_result_of_a_later_stage(user: Path, base: str, swarm: SwarmRepo
         git(user, "update-ref", "-d", ref)
     git(user, "gc", "--quiet", "--prune=now")
     later = SwarmRepository(tmp_path / "state", OTHER, user, base)
-    await later.integrate(await finished(later, "a", base, {"a": "1"}), message="Merge a")
+    await integrated(later, await finished(later, "a", base, {"a": "1"}), "Merge a")
     hit = await later.apply_result("k", await later.integration_commit())
     assert hit is not None
     assert {"a", "b"} <= set(names_at(clone_of(later), hit))

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from git_samples import add_commit, git, head_of, make_repository, shell, snapshot, write
+from git_samples import add_commit, git, head_of, make_repository, shell, write
+from repository_snapshot import snapshot
 
 from swarmq.errors import EnvironmentFault, UsageError
 from swarmq.workspace import git as git_module
@@ -29,12 +30,13 @@ async def test_a_clean_repository(user: Path, base: str) -> None:
     for path in (user, user / "src"):
         found = await inspect(path, allow_dirty=False)
         assert (found.path, found.commit, found.branch) == (user, base, "main")
+    assert snapshot(user) == before
     git(user, "checkout", "--quiet", "--detach")
     assert (await inspect(user, allow_dirty=False)).branch is None
     git(user, "checkout", "--quiet", "-b", "feature/ä")
     assert (await inspect(user, allow_dirty=False)).branch == "feature/ä"
     git(user, "checkout", "--quiet", "main")
-    assert snapshot(user)["refs"] != before["refs"]  # the control: the snapshot sees a new branch
+    assert snapshot(user) != before  # the control: the snapshot sees a new branch
 
 
 async def test_paths_that_are_no_repository(user: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from git_samples import SWARM, add_commit, clone_of, file_at, git, head_of, shell, write
+from git_samples import SWARM, add_commit, clone_of, file_at, git, head_of, integrated, shell, write
 
 from swarmq.errors import WorkspaceError
 from swarmq.models.swarm import MergeReport
@@ -30,7 +30,7 @@ async def scripted(swarm: SwarmRepository, branch: str, base: str, script: str) 
 async def conflicting(swarm: SwarmRepository, base: str, ours: str, theirs: str) -> tuple[str, str]:
     """The integration tip with ``ours`` merged, and the commit that conflicts with it."""
     first, second = await scripted(swarm, "a", base, ours), await scripted(swarm, "b", base, theirs)
-    await swarm.integrate(first, message="Merge a")
+    await integrated(swarm, first, "Merge a")
     report = await swarm.prepare_merge(second, message="Merge b")
     assert not isinstance(report, PreparedMerge)
     assert report.status == "conflict"

@@ -12,15 +12,16 @@ from git_samples import (
     file_at,
     git,
     head_of,
+    integrated,
     make_repository,
     names_at,
     shell,
-    snapshot,
     traces,
     write,
 )
+from repository_snapshot import snapshot
 
-from swarmq.errors import WorkspaceError
+from swarmq.errors import UncommittableError, WorkspaceError
 from swarmq.workspace import adoption
 from swarmq.workspace.swarm_repository import SwarmRepository
 
@@ -80,7 +81,7 @@ async def test_the_files_become_the_commit(name: str, user: Path, two_commits: S
     assert ("My step" in steps) == (name in OWN_COMMITS)
     assert len(steps) == 1 + OWN_COMMITS.get(name, "").count("git commit")
     assert snapshot(user) == before
-    merged = await swarm.integrate(made.commit, message="Merge")
+    merged = await integrated(swarm, made.commit, "Merge")
     assert merged.status == "merged"
     await swarm.publish()
     git(user, "fsck", "--full", "--strict")
@@ -160,12 +161,12 @@ async def test_nothing_an_agent_configures_runs_in_our_calls(
     assert saved is not None
     assert made is not None
     await swarm.changed_files(worktree)
-    await swarm.integrate(made.commit, message="Merge")
+    await integrated(swarm, made.commit, "Merge")
     other = await swarm.open_worktree("b", 1, await swarm.integration_commit())
     write(other.path, {"src/app.py": "again\n"})
     second = await swarm.commit(other, message="Again", trailers={})
     assert second is not None
-    await swarm.integrate(second.commit, message="Merge again")
+    await integrated(swarm, second.commit, "Merge again")
     await swarm.diff(base, second.commit)
     await swarm.publish()
     await swarm.remove()
@@ -235,7 +236,7 @@ async def test_submodules_stay_as_they_are_and_their_settings_do_not_run(user: P
         (tmp_path / leftover).unlink()
     assert await swarm.checkpoint(worktree, None) is None
     write(worktree.path, {"new": "1"})
-    with pytest.raises(WorkspaceError, match="cannot be committed: sub is a submodule, and a swarm cannot move it"):
+    with pytest.raises(UncommittableError, match="cannot be committed: sub is a submodule, and a swarm cannot move it"):
         await swarm.commit(worktree, message="New", trailers={})
     shell(
         worktree.path,
@@ -255,7 +256,9 @@ async def test_a_new_submodule_is_refused(user: Path, base: str, swarm: SwarmRep
     worktree = await swarm.open_worktree("a", 1, base)
     shell(worktree.path, f"git -c protocol.file.allow=always submodule --quiet add {user} lib; git commit -qm Library")
     assert await swarm.checkpoint(worktree, None) is not None
-    with pytest.raises(WorkspaceError, match="cannot be committed: lib is a new submodule, and a swarm cannot add one"):
+    with pytest.raises(
+        UncommittableError, match="cannot be committed: lib is a new submodule, and a swarm cannot add one"
+    ):
         await swarm.commit(worktree, message="x", trailers={})
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from git_samples import SWARM, clone_of, file_at, git, head_of, names_at, shell, write
+from git_samples import SWARM, clone_of, file_at, git, head_of, integrated, names_at, shell, write
 
 from swarmq.errors import UsageError, WorkspaceError
 from swarmq.workspace.private_clone import PrivateClone
@@ -111,7 +111,7 @@ async def test_every_call_can_be_repeated(user: Path, base: str, swarm: SwarmRep
     for _ in range(2):
         await swarm.keep_result("key", made[0].commit)
         await swarm.remove_worktree(one)
-        await swarm.integrate(made[0].commit, message="Merge")
+        await integrated(swarm, made[0].commit, "Merge")
         await swarm.publish()
     hits = {await swarm.apply_result("key", base) for _ in range(2)}
     assert len(hits) == 1

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, names_at, shell, write
+from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, integrated, names_at, shell, write
 
-from swarmq.errors import WorkspaceError
+from swarmq.errors import UncommittableError, WorkspaceError
 from swarmq.workspace.swarm_repository import SwarmRepository
 
 pytest_plugins = ["git_fixtures"]
@@ -36,7 +36,7 @@ async def test_names_of_any_bytes(user: Path, base: str, swarm: SwarmRepository)
     assert "new\nline" in made.files
     for file in made.files:
         file.encode()  # fit for JSON
-    merged = await swarm.integrate(made.commit, message="Names")
+    merged = await integrated(swarm, made.commit, "Names")
     assert set(merged.files) == set(made.files)
     later = await swarm.open_worktree("b", 1, merged.commit or "")
     for name in NAMES:
@@ -66,6 +66,7 @@ SHAPES = {
         "mv src other; ln -s other src",
         {"src", "src/app.py", "src/text.py", "other/app.py", "other/text.py"},
     ),
+    "directory to a link to nothing": ("rm -r src; ln -s none src", {"src", "src/app.py", "src/text.py"}),
     "directory to a link out": ("rm -r src; ln -s /usr src", {"src", "src/app.py", "src/text.py"}),
     "new in a new directory": ("mkdir -p a/b/c; echo 1 > a/b/c/d", {"a/b/c/d"}),
     "ignored": ("mkdir build __pycache__; echo 1 > build/x; echo 1 > x.log; echo 1 > __pycache__/a.pyc", set()),
@@ -170,7 +171,7 @@ async def test_a_file_too_large_is_left_out_and_named(base: str, swarm: SwarmRep
     saved = await swarm.checkpoint(worktree, None)
     assert saved is not None
     assert "new.txt" in names_at(clone_of(swarm), saved)
-    with pytest.raises(WorkspaceError, match=r"core\.dump is larger than 100 MB \(3,072 MB\)"):
+    with pytest.raises(UncommittableError, match=r"core\.dump is larger than 100 MB \(3,072 MB\)"):
         await swarm.commit(worktree, message="x", trailers={})
     (worktree.path / "core.dump").unlink()
     assert await swarm.commit(worktree, message="x", trailers={}) is not None
@@ -189,7 +190,7 @@ async def test_a_name_that_git_refuses(name: str, base: str, swarm: SwarmReposit
     assert saved is not None
     assert "new.txt" in names_at(clone_of(swarm), saved)
     assert name not in names_at(clone_of(swarm), saved)
-    with pytest.raises(WorkspaceError, match="cannot be committed: git refuses a file named"):
+    with pytest.raises(UncommittableError, match="cannot be committed: git refuses a file named"):
         await swarm.commit(worktree, message="x", trailers={})
 
 
@@ -197,8 +198,22 @@ async def test_a_tracked_file_replaced_by_a_pipe_is_named(base: str, swarm: Swar
     worktree = await swarm.open_worktree("a", 1, base)
     shell(worktree.path, "rm README.md; mkfifo README.md")
     assert await swarm.checkpoint(worktree, None) is None
-    with pytest.raises(WorkspaceError, match=r"README\.md is neither a file nor a link"):
+    with pytest.raises(UncommittableError, match=r"README\.md is neither a file nor a link"):
         await swarm.commit(worktree, message="x", trailers={})
+
+
+async def test_a_file_that_is_not_of_its_encoding_is_named(base: str, swarm: SwarmRepository) -> None:
+    worktree = await swarm.open_worktree("a", 1, base)
+    attributes = "*.u working-tree-encoding=UTF-16\n*.v working-tree-encoding=UTF-8-none\n"
+    write(worktree.path, {".gitattributes": attributes, "a.u": "no mark", "b.u": "\ufeffx".encode("utf-16-be")})
+    saved = await swarm.checkpoint(worktree, None)
+    assert saved is not None
+    assert {"a.u", "b.u"} & set(names_at(clone_of(swarm), saved)) == {"b.u"}
+    assert await swarm.refused_files(worktree) == ("a.u is not of the encoding that .gitattributes says",)
+    with pytest.raises(UncommittableError, match=r"cannot be committed: a\.u is not of the encoding"):
+        await swarm.commit(worktree, message="x", trailers={})
+    write(worktree.path, {"a.v": "x", "a.u": b""})
+    assert await swarm.refused_files(worktree) == ("a.v is not of the encoding that .gitattributes says",)
 
 
 async def test_an_unreadable_file_is_named(base: str, swarm: SwarmRepository, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,8 +225,18 @@ async def test_an_unreadable_file_is_named(base: str, swarm: SwarmRepository, mo
     assert saved is not None
     assert "new.txt" in names_at(clone_of(swarm), saved)
     assert "secret" not in names_at(clone_of(swarm), saved)
-    with pytest.raises(WorkspaceError, match="secret cannot be read"):
+    with pytest.raises(UncommittableError, match="secret cannot be read"):
         await swarm.commit(worktree, message="x", trailers={})
+    look = os.lstat
+
+    def forbidden(path: str | Path) -> os.stat_result:
+        if "src/" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    write(worktree.path, {"src/more": "x"})
+    monkeypatch.setattr(os, "lstat", forbidden)
+    assert await swarm.refused_files(worktree) == ("secret cannot be read", "src/more cannot be read")
 
 
 async def test_private_excludes_of_the_user_hold(user: Path, base: str, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Which of the running branches are stopped early: observations, a pure policy, and one look at one swarm."""

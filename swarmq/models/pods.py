@@ -1,0 +1,38 @@
+"""What is known of the pods that branches run in, and who tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from pydantic import Field
+
+from swarmq.models.base import Record
+
+
+class PodHealth(Record):
+    """How well a pod does as a place to work in. It says nothing of the agent in it."""
+
+    score: float = Field(ge=0, le=1, description="1: nothing is wrong; 0: nothing can run there.")
+    signals: int = Field(0, ge=0, description="Signs of ill health, for policies that count them.")
+    reason: str = Field("", description="What Kubernetes says is wrong with it, such as OOMKilled.")
+    dead: bool = Field(False, description="What ran in it has ended: its branches are to be given to others.")
+
+
+class PodStates(Protocol):
+    """Asked once a tick, by the names of workers as branches carry them."""
+
+    async def health_of(self, workers: Collection[str]) -> Mapping[str, PodHealth]:
+        """The health of each worker's pod.
+
+        Left out are workers of which nothing is known: those that run in no pod, in one that has not started yet, or
+        where the list of pods was not to be had. Who is left out is not judged.
+        """
+        ...
+
+
+class NoPods:
+    """Outside of a cluster: nothing is known of any pod."""
+
+    async def health_of(self, workers: Collection[str]) -> Mapping[str, PodHealth]:
+        return {}
