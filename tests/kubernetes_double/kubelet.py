@@ -71,6 +71,9 @@ class Kubelet:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         for running in self.pods.values():
             await self._kill(running)
+            for process in running.processes.values():
+                process._transport.close()  # type: ignore[attr-defined]  # nothing else closes its pipes at once
+        await asyncio.sleep(TICK_SECONDS)  # what was closed is told so
 
     async def _live(self, pod: Json) -> None:
         """A pod's whole life."""

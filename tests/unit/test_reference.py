@@ -77,7 +77,7 @@ def test_examples_in_yaml_can_be_used() -> None:
             Plan.parse(values)
         elif "conversations" in values:
             Script.parse(text, page)
-        elif values.get("kind") == "Role":
+        elif isinstance(values, dict) and values.get("kind") == "Role":
             granted = {
                 (verb, resource) for rule in values["rules"] for resource in rule["resources"] for verb in rule["verbs"]
             }
