@@ -79,6 +79,15 @@ class EndpointSettings(BaseModel):
         )
 
 
+class GitHostSettings(BaseModel):
+    """Who clones from a host: ``[git_hosts."github.com"]`` in a file. Sent to that host alone, and only by pods."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user: str = Field("git", description="GitHub: x-access-token; GitLab: oauth2, or the token's name.")
+    password_env: str = Field(description="Name of the variable, or of a key in a Secret of pods, with the token.")
+
+
 BUILT_IN_ENDPOINTS = {
     "openai": EndpointSettings(
         base_url="https://api.openai.com/v1",
@@ -125,6 +134,7 @@ class Settings(BaseSettings):
     runtime_dir: Path = Field(default_factory=_default_runtime_dir, description="Sockets and pid files; private.")
     model: str | None = Field(None, description="Model where a swarm names none, such as anthropic:NAME.")
     endpoints: dict[str, EndpointSettings] = Field(default_factory=dict, description="Model servers by name.")
+    git_hosts: dict[str, GitHostSettings] = Field(default_factory=dict, description="Who pods clone as, by host.")
 
     lease_seconds: float = Field(30, gt=0, description="A branch whose holder is silent this long is given away.")
     heartbeat_seconds: float = Field(5, gt=0, description="How often a holder renews its lease and reports.")
@@ -138,6 +148,7 @@ class Settings(BaseSettings):
 
     agents_concurrency: int = Field(200, ge=1, le=10_000, description="Branches that one agents worker runs at once.")
     control_concurrency: int = Field(16, ge=1, le=1000, description="Tasks of one control worker at once.")
+    pods_concurrency: int = Field(200, ge=1, le=10_000, description="Branches in pods that one pods worker follows.")
     integrate_concurrency: int = Field(4, ge=1, le=100, description="Merging tasks of one integrate worker at once.")
     calls_per_worker: int = Field(200, ge=1, le=10_000, description="Model calls of one worker and endpoint.")
     blocking_threads: int = Field(8, ge=1, le=256, description="Threads for git, file scans and large outputs.")

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 
 from swarmq.fleet.dispatch import Dispatcher
+from swarmq.fleet.pod_access import PodAccess
 from swarmq.kubernetes.cluster import Cluster
 from swarmq.kubernetes.patience import Patience
 from swarmq.kubernetes.worker_pods import WorkerPods
@@ -33,10 +34,15 @@ class Runtime:
     dispatch: Dispatcher
     worker: str
     pods: PodStates = field(default_factory=NoPods)
+    pod_access: PodAccess = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pod_access", PodAccess(self.settings))
 
     async def aclose(self) -> None:
         if isinstance(self.pods, WorkerPods):
             await self.pods.aclose()
+        await self.pod_access.aclose()
         await self.models.aclose()
         await self.store.limiter.aclose()
         await self.store.pods.aclose()
@@ -72,7 +78,9 @@ class Runtimes:
             )
             store = Store(gate)
             models = Models(settings, limiter=store.limiter)
-            runtime = Runtime(settings, store, models, Dispatcher(self._app), worker, _own_pods(settings))
+            runtime = Runtime(
+                settings, store, models, Dispatcher(self._app, store.swarms.placement), worker, _own_pods(settings)
+            )
             self._open[loop] = runtime
         return runtime
 

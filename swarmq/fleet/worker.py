@@ -7,7 +7,6 @@ imported before ``prepare_environment`` has run: the imports below it are inside
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -24,6 +23,7 @@ from swarmq.kubernetes.worker_pods import host_of
 from swarmq.logs import configure_logs
 from swarmq.settings import Settings, load_settings
 from swarmq.workspace.blocking import configure as configure_blocking
+from swarmq.workspace.environment import hide_environment
 
 if TYPE_CHECKING:
     from swarmq.fleet.liveness import Probes
@@ -34,8 +34,6 @@ SWITCH_SECONDS = 0.0005
 waits that long behind a busy event loop (benchmarks/agents.py shows it in the wall time)."""
 GOODBYE_SECONDS = 5.0
 """What Celery gets for its goodbye besides the time that the branches have; together less than Kubernetes' 30 s."""
-PR_SET_DUMPABLE = 4
-"""From linux/prctl.h: a process that is not dumpable keeps its /proc/PID/environ from others of its user."""
 
 
 def prepare_environment(pool: str) -> None:
@@ -45,12 +43,6 @@ def prepare_environment(pool: str) -> None:
         os.environ["CELERY_CUSTOM_WORKER_POOL"] = "swarmq.fleet.pool:AgentPool"
     if "celery" in sys.modules:
         raise RuntimeError("celery was imported before its environment was prepared")
-
-
-def hide_environment() -> None:
-    """Keep the model keys in this process's environment from the shells of its agents (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: str = "agents") -> None:

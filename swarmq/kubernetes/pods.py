@@ -89,7 +89,7 @@ class Pods:
             pod, adopted = await self._make(request, notice)
         if adopted:  # who made it may have died before that
             await self._own(pod)
-        return PodRun(
+        run = PodRun(
             self._cluster,
             self._watch,
             pod,
@@ -98,6 +98,9 @@ class Pods:
             start_seconds=self.defaults.start_seconds,
             notice=notice,
         )
+        if adopted:
+            await run.confirm()
+        return run
 
     async def delete_branch(self, swarm_id: str, branch_id: str) -> None:
         """Have the branch's pod ended, whoever follows it. Nothing happens where there is none."""
@@ -138,7 +141,8 @@ class Pods:
         told = pod["metadata"].get("annotations") or {}
         if (told.get(names.SWARM), told.get(names.BRANCH)) != (request.swarm_id, request.branch_id):
             raise PodError(f"the pod {name} in the namespace {self._cluster.namespace} is not one of this branch")
-        if not _is_over(pod):
+        deleted = bool(pod["metadata"].get("deletionTimestamp"))
+        if not _is_over(pod) or (request.adopt_ended and not deleted):
             return pod
         await self._remove(pod)
         return None
@@ -146,9 +150,9 @@ class Pods:
     async def _remove(self, pod: Object) -> None:
         """Until the name is free."""
         name, uid = str(pod["metadata"]["name"]), str(pod["metadata"]["uid"])
-        if not pod["metadata"].get("deletionTimestamp"):
-            await self._cluster.delete("pods", name, uid=uid)
-        with self._watch.seat(pod) as seat:
+        with self._watch.seat(pod) as seat:  # before it is deleted, which may be done and told at once
+            if not pod["metadata"].get("deletionTimestamp"):
+                await self._cluster.delete("pods", name, uid=uid)
             patience = DEFAULT_GRACE_SECONDS + self._cluster.patience.deletion_seconds
             if not await seat.until(lambda: seat.gone, patience):  # its node does not answer
                 await self._cluster.delete("pods", name, uid=uid, grace_seconds=0)

@@ -49,6 +49,8 @@ class PodRequest:
     """Most time between the agent's start and its end."""
     nonce: str
     """Kept on the pod, so that whoever adopts it can tell the agent's lines from imitations."""
+    adopt_ended: bool = False
+    """Whether a pod that has ended by itself is adopted too: nobody may have read its log to the end."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import structlog
 
 from swarmq.errors import ClusterError
 from swarmq.kubernetes import names
+from swarmq.kubernetes.answers import NOT_FOUND, Refused
 from swarmq.kubernetes.cluster import Cluster, Object
 from swarmq.kubernetes.ends import (
     PodEnd,
@@ -86,6 +87,17 @@ class PodRun:
         generator = LogFollower(self._cluster, self.name, self._seat, self._given_up).follow()
         self._logs.append(generator)  # type: ignore[arg-type]
         return generator
+
+    async def confirm(self) -> None:
+        """Look whether it is still there: an adopted pod may have gone after it was found and before it was watched."""
+        try:
+            pod = await self._cluster.get("pods", self.name)
+        except Refused as refused:
+            if refused.status == NOT_FOUND:
+                self._seat.lose()
+            return
+        if pod["metadata"]["uid"] != self.uid:
+            self._seat.lose()
 
     async def end(self) -> PodEnd:
         """Wait for the pod's end. ClusterError where the API stays away or takes away the rights."""

@@ -47,6 +47,7 @@ class Swarms:
             "max_deliveries": options.max_deliveries,
             "max_total_steps": options.max_total_steps,
             "max_tokens": options.max_tokens or "",
+            "placement": options.placement,
             "max_nano_usd": round((options.max_cost_usd or DEFAULT_MAX_COST_USD) * NANO_PER_USD),
         }
         names = (keys.SWARM(spec.id), keys.ALL_SWARMS(), keys.ACTIVE(), keys.FLEET_EVENTS())
@@ -68,6 +69,11 @@ class Swarms:
         if not swarm:
             raise _unknown(swarm_id)
         return _record(swarm_id, pairs(swarm), pairs(results), canvases)
+
+    async def placement(self, swarm_id: str) -> str:
+        """Where the swarm's branches run; ``fleet`` where there is no such swarm any more."""
+        found = await self._gate.call("HGET", keys.SWARM(swarm_id), "placement")
+        return "fleet" if found is None else bytes(found).decode()
 
     async def status(self, swarm_id: str) -> SwarmStatus:
         """A short view at the cost of one round trip, however large the swarm. NotFoundError, SchemaError."""

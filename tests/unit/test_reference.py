@@ -73,7 +73,9 @@ def test_examples_in_yaml_can_be_used() -> None:
     assert examples
     for page, text in examples:
         values = yaml.safe_load(text)
-        if "conversations" in values:
+        if isinstance(values, list):
+            Plan.parse(values)
+        elif "conversations" in values:
             Script.parse(text, page)
         elif isinstance(values, dict) and values.get("kind") == "Role":
             granted = {
