@@ -273,7 +273,7 @@ def main() -> None:
 def svg(found: dict[str, Figures], tried: Sequence[tuple[CollapsePolicy, Figures]]) -> str:
     """Steps saved against how often the best survives."""
     width, height, left, top = 720, 420, 70, 30
-    right, bottom, low = width - 120, height - 60, 0.5
+    right, bottom, low = width - 120, height - 60, 0.3
 
     def at(figures: Figures) -> tuple[float, float]:
         x = left + (right - left) * min(max(figures.saved, 0.0), 0.7) / 0.7
@@ -291,7 +291,7 @@ def svg(found: dict[str, Figures], tried: Sequence[tuple[CollapsePolicy, Figures
     for share in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7):
         x = left + (right - left) * share / 0.7
         parts.append(f'<text x="{x:.0f}" y="{bottom + 18}" text-anchor="middle">{share:.0%}</text>')
-    for share in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+    for share in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
         y = bottom - (bottom - top) * (share - low) / (1 - low)
         parts.append(f'<path d="M{left} {y:.1f}H{right}" stroke="#ddd"/>')
         parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{share:.0%}</text>')

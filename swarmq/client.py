@@ -180,7 +180,7 @@ class AsyncClient:
             self._url, retry_seconds=settings.redis_retry_seconds, max_connections=settings.redis_max_connections
         )
         self._store = Store(gate)
-        self._dispatch = Dispatcher(build_app(settings, self._url))
+        self._dispatch = Dispatcher(build_app(settings, self._url), self._store.swarms.placement)
 
     async def __aenter__(self) -> Self:
         await self._connect()

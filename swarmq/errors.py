@@ -13,10 +13,12 @@
     │   │   ├── DiskFullError      no space is left: may pass later, or on another machine
     │   │   ├── SetupError         the swarm's setup command did not succeed in a new worktree
     │   │   └── UncommittableError files that an agent left cannot become a commit
+    │   ├── ClusterError           Kubernetes does not answer, or does not let swarmq do what pods need
     │   └── SchemaError            a record written by a version that this one does not know
     ├── ModelError                 a model call failed
     │   ├── TransientModelError    may pass later: 429, 5xx, time-out, connection (retried)
     │   └── PermanentModelError    bad key, refused request, spent quota (never retried)
+    ├── PodError                   a pod that cannot be made: too large a payload, a refused spec
     ├── ToolError                  what a tool call answers to the model as an error
     ├── LeaseLost                  another holder owns the record; stop writing at once
     └── SwarmCancelled             what cancelling a swarm raises in the producer's canvas
@@ -71,6 +73,10 @@ class UncommittableError(WorkspaceError):
     """An agent left what cannot become its finished commit; the message names the files."""
 
 
+class ClusterError(EnvironmentFault):
+    """The API of Kubernetes is out of reach, or refuses: the message names what is missing."""
+
+
 class SchemaError(EnvironmentFault):
     """A stored record has a schema version that this version of swarmq does not know."""
 
@@ -93,6 +99,10 @@ class TransientModelError(ModelError):
 
 class PermanentModelError(ModelError):
     """Will fail the same way again: bad key, refused request, spent quota."""
+
+
+class PodError(SwarmqError):
+    """This pod cannot be made as it is, however often it is tried."""
 
 
 class ToolError(SwarmqError):

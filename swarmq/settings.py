@@ -78,6 +78,15 @@ class EndpointSettings(BaseModel):
         )
 
 
+class GitHostSettings(BaseModel):
+    """Who clones from a host: ``[git_hosts."github.com"]`` in a file. Sent to that host alone, and only by pods."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user: str = Field("git", description="GitHub: x-access-token; GitLab: oauth2, or the token's name.")
+    password_env: str = Field(description="Name of the variable, or of a key in a Secret of pods, with the token.")
+
+
 BUILT_IN_ENDPOINTS = {
     "openai": EndpointSettings(
         base_url="https://api.openai.com/v1",
@@ -124,6 +133,7 @@ class Settings(BaseSettings):
     runtime_dir: Path = Field(default_factory=_default_runtime_dir, description="Sockets and pid files; private.")
     model: str | None = Field(None, description="Model where a swarm names none, such as anthropic:NAME.")
     endpoints: dict[str, EndpointSettings] = Field(default_factory=dict, description="Model servers by name.")
+    git_hosts: dict[str, GitHostSettings] = Field(default_factory=dict, description="Who pods clone as, by host.")
 
     lease_seconds: float = Field(30, gt=0, description="A branch whose holder is silent this long is given away.")
     heartbeat_seconds: float = Field(5, gt=0, description="How often a holder renews its lease and reports.")
@@ -137,10 +147,27 @@ class Settings(BaseSettings):
 
     agents_concurrency: int = Field(200, ge=1, le=10_000, description="Branches that one agents worker runs at once.")
     control_concurrency: int = Field(16, ge=1, le=1000, description="Tasks of one control worker at once.")
+    pods_concurrency: int = Field(200, ge=1, le=10_000, description="Branches in pods that one pods worker follows.")
     integrate_concurrency: int = Field(4, ge=1, le=100, description="Merging tasks of one integrate worker at once.")
     calls_per_worker: int = Field(200, ge=1, le=10_000, description="Model calls of one worker and endpoint.")
     blocking_threads: int = Field(8, ge=1, le=256, description="Threads for git, file scans and large outputs.")
     shutdown_seconds: float = Field(20, gt=0, description="Most time a stopping worker gives its branches.")
+
+    exporter_address: str = Field("127.0.0.1:9540", description="Where swarmq exporter listens: HOST:PORT.")
+    probe_dir: Path | None = Field(None, description="Directory for files that say a worker is alive and ready.")
+    pod_name: str = Field("", description="The pod that this process runs in (downward API).")
+    pod_namespace: str = Field("", description="The namespace of that pod.")
+    pod_uid: str = Field("", description="The uid of that pod.")
+    kubernetes_namespace: str | None = Field(
+        None, description="Where pods are made; unset: the worker's own, or that of the kubeconfig's context."
+    )
+    kubeconfig: Path | None = Field(None, description="How to reach the cluster; unset: as kubectl does, or as a pod.")
+    kubernetes_context: str | None = Field(None, description="Context of the kubeconfig; unset: the current one.")
+    pod_image: str | None = Field(None, description="Image of the pods that branches run in; it needs swarmq and git.")
+    pod_template: Path | None = Field(None, description="YAML of a pod that is merged over what swarmq makes.")
+    pod_secrets: tuple[str, ...] = Field((), description="Secrets whose keys an agent's pod gets as files; no others.")
+    pod_budget: int = Field(8, ge=1, le=10_000, description="Pods that run at once, of the whole fleet.")
+    pod_start_seconds: float = Field(600, gt=0, description="Most time between a pod's making and its agent's start.")
 
     stack_idle_seconds: float = Field(900, gt=0, description="The embedded stack stops after this long without work.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -175,6 +202,12 @@ class Settings(BaseSettings):
     def secret(self, variable: str) -> str | None:
         """The value of a key variable of this process; None where it is unset or empty."""
         return os.environ.get(variable) or None
+
+    def pod(self) -> dict[str, str] | None:
+        """The pod of this process as workers tell of it; None where it runs in none."""
+        if not self.pod_name or not self.pod_namespace:
+            return None
+        return {"name": self.pod_name, "namespace": self.pod_namespace, "uid": self.pod_uid}
 
     def broker(self) -> str | None:
         """The Redis URL, from ``redis_url`` or the file that holds it; None means the embedded stack."""

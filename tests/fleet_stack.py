@@ -81,10 +81,10 @@ class FleetStack:
             heartbeat_seconds=0.5,
         )
 
-    def start(self, name: str, *arguments: str, **variables: str) -> None:
+    def start(self, name: str, *arguments: str, module: str = "swarmq", **variables: str) -> None:
         with (self.root / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "swarmq", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 env=self.environment | variables,
                 cwd=self.root,
                 stdout=log,

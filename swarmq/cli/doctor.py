@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from swarmq.store.health import FleetLook
 
 BROKER_PREFIX = "swarmq."
-BROKER_QUEUES = tuple(f"{BROKER_PREFIX}{queue}" for queue in ("control", "integrate", "agents"))
+BROKER_QUEUES = tuple(f"{BROKER_PREFIX}{queue}" for queue in ("control", "integrate", "agents", "pods"))
 
 app = command_app()
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from swarmq.store.server import ServerInfo
 
 QUEUES = ("control", "integrate", "agents")
+PODS = "pods"
+"""Served where branches run in pods; nobody misses it elsewhere."""
 SKEW_WARN_SECONDS = 5.0
 """Leases use the clock of Redis alone; a skew makes shown times wrong, and unacknowledged messages come back early."""
 STALL_WARN_MS = 1000
@@ -70,9 +72,11 @@ def unserved(found: Sequence[Mapping[str, Any]]) -> list[str]:
 def queues(found: Sequence[Mapping[str, Any]], waiting: Mapping[str, int], *, embedded: bool) -> list[Finding]:
     """Whether each queue has a worker, and how many messages wait there; ``waiting`` is by short name."""
     findings = []
-    for queue in QUEUES:
+    for queue in (*QUEUES, PODS):
         serving = [worker for worker in found if queue in (worker.get("queues") or ())]
         messages = waiting.get(queue, 0)
+        if queue == PODS and not serving and not messages:
+            continue
         wait = f"{count(messages, 'message')} {'waits' if messages == 1 else 'wait'}"
         if serving:
             running = sum(int(worker.get("running") or 0) for worker in serving)

@@ -48,7 +48,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "status": Entry("stack", "Show the processes of the embedded stack."),
         "workers": Entry("workers", "List the workers that are alive."),
         "worker": Entry("workers", "Run one worker in this process."),
+        "agent": Entry("agent", "Run the agent of one payload; its log is the result."),
         "beat": Entry("workers", "Run the clock that looks after swarms in this process."),
+        "exporter": Entry("exporter", "Serve the fleet's figures for Prometheus."),
     },
     "Upkeep": {
         "doctor": Entry("doctor", "Check this machine, Redis, the workers, beat and keys, and find what stands still."),

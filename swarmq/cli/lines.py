@@ -182,6 +182,7 @@ _TEXTS: dict[EventType, Callable[[dict[str, Any]], str]] = {
     EventType.BRANCH_RESUMED: _resumed,
     EventType.BRANCH_ANEW: lambda data: f"starts anew, not from {data.get('source', '?')}: {data.get('reason', '')}",
     EventType.BRANCH_PARKED: lambda data: f"given back after {count(amount(data.get('step')), 'step')}: paused",
+    EventType.BRANCH_POD: lambda data: f"pod: {data.get('notice', '')}",
     EventType.LEASE_LOST: lambda data: f"lease of {data.get('worker', '?')} lost",
     EventType.VERIFY_STARTED: _verifying,
     EventType.VERIFY_PASSED: _verify_passed,

@@ -81,6 +81,14 @@ Collapse = Annotated[
     _flag("Which branches compete: those of one subtask, all of a stage, or none. [race]", metavar="race|stage|off"),
 ]
 CollapsePolicy = Annotated[list[str] | None, _flag("Thresholds of the collapse controller.", metavar="NAME=VALUE")]
+Placement = Annotated[
+    str | None,
+    _flag("Run branches in the workers, or each in a Kubernetes pod of its own. [fleet]", metavar="fleet|pod"),
+]
+PodRepositoryUrl = Annotated[
+    str | None,
+    _flag("URL that pods clone the repository from; default: it is sent along, up to 1 MB.", metavar="URL"),
+]
 DeclaredOverlaps = Annotated[
     str | None,
     _flag(

@@ -53,6 +53,8 @@ def retry(
     probe_timeout_seconds: flags.ProbeTimeout = None,
     collapse: flags.Collapse = None,
     collapse_policy: flags.CollapsePolicy = None,
+    placement: flags.Placement = None,
+    pod_repository_url: flags.PodRepositoryUrl = None,
     on_failure: flags.OnFailure = None,
     synthesize: flags.Synthesize = None,
     auto_merge: flags.AutoMerge = None,

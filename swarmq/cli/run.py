@@ -75,6 +75,8 @@ def run(
     probe_timeout_seconds: flags.ProbeTimeout = None,
     collapse: flags.Collapse = None,
     collapse_policy: flags.CollapsePolicy = None,
+    placement: flags.Placement = None,
+    pod_repository_url: flags.PodRepositoryUrl = None,
     declared_overlaps: flags.DeclaredOverlaps = None,
     on_failure: flags.OnFailure = None,
     synthesize: flags.Synthesize = None,

@@ -60,7 +60,8 @@ def _cells(worker: dict[str, object]) -> tuple[str, ...]:
 @app.command()
 def worker(
     queue: Annotated[
-        list[str], typer.Option("--queue", "-Q", metavar="QUEUE", help="control, integrate or agents; may be repeated.")
+        list[str],
+        typer.Option("--queue", "-Q", metavar="QUEUE", help="control, integrate, agents or pods; may be repeated."),
     ],
     concurrency: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Tasks at once. [the queue's setting]", show_default=False)

@@ -12,8 +12,8 @@ from swarmq.settings import Settings, load_settings
 from swarmq.store.address import Address, Login, parse_address
 from swarmq.store.connecting import sentinel_options
 
-CONTROL, INTEGRATE, AGENTS = "swarmq.control", "swarmq.integrate", "swarmq.agents"
-QUEUES = {"control": CONTROL, "integrate": INTEGRATE, "agents": AGENTS}
+CONTROL, INTEGRATE, AGENTS, PODS = "swarmq.control", "swarmq.integrate", "swarmq.agents", "swarmq.pods"
+QUEUES = {"control": CONTROL, "integrate": INTEGRATE, "agents": AGENTS, "pods": PODS}
 
 CHORD_EXPIRES_SECONDS = 30 * 24 * 3600
 RESULT_EXPIRES_SECONDS = 24 * 3600
@@ -41,6 +41,8 @@ _ROUTES = {
     "swarmq.finish_swarm": INTEGRATE,
     "swarmq.plan": AGENTS,
     "swarmq.run_branch": AGENTS,
+    "swarmq.remove_pods": PODS,
+    "swarmq.sweep_pods": PODS,
 }
 
 
@@ -176,4 +178,5 @@ def __getattr__(name: str) -> Any:
 
     settings = load_settings()
     app = globals()["app"] = build_app(settings, require_url(settings))
+    app.set_default()  # Flower looks up results by the process's default application
     return app

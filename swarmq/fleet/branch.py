@@ -18,24 +18,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
 
 from swarmq.agent.ports import BETWEEN_CALLS
 from swarmq.crash_points import CrashPoint, reached
-from swarmq.errors import LeaseLost, SchemaError, SwarmqError, UsageError
-from swarmq.fleet.branch_work import BranchWork
+from swarmq.errors import LeaseLost, SwarmqError
 from swarmq.fleet.claims import LeaseEnd, keep_alive
 from swarmq.fleet.ending import move_on
-from swarmq.fleet.journal import StoreJournal
+from swarmq.fleet.giving_up import given_up
 from swarmq.fleet.observing import LOOK_PATIENCE_SECONDS
-from swarmq.fleet.planning import model_of
 from swarmq.fleet.pool import Job, StopReason
 from swarmq.fleet.racing import stop_losers
 from swarmq.fleet.runtime import Runtime
-from swarmq.models.branch import BranchRecord, BranchSpec, Exit, Outcome
+from swarmq.fleet.work import Work, work_for
+from swarmq.models.branch import BranchSpec, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.store.branches import Claim, Renewal
 
@@ -89,13 +87,15 @@ async def _deliver(
         return claim.status
     await stops.shielded(move_on(runtime.dispatch, swarm_id, claim.record.spec.stage, claim))
     if claim.status == "exhausted":
-        return await stops.shielded(_give_up(runtime, claim, claim.record))
+        outcome = await stops.shielded(given_up(runtime, claim, claim.record))
+        return await stops.shielded(_end(runtime, claim, outcome))
     if claim.status == "yielded":  # to the end of the queue, behind the other swarms' branches
         await stops.shielded(runtime.dispatch.branches(swarm_id, [branch_id]))
     if claim.status != "claimed":
-        return claim.status
+        before = claim.record.outcome  # of a branch that ended before its message came, Celery is told how
+        return claim.status if before is None else before.exit.value
     log.info("branch claimed", token=claim.token, kind=claim.record.spec.kind.value)
-    work = BranchWork(runtime, claim)
+    work = await stops.shielded(work_for(runtime, claim, swarm_id))
     ended = await _work_under_lease(runtime, work, delivery_tag, stops)
     if ended is LeaseEnd.LOST:
         log.warning("lease lost, leaving the branch to its new holder")
@@ -113,31 +113,7 @@ async def _deliver(
     return await stops.shielded(_end_work(runtime, claim, work, done, reason))
 
 
-async def _give_up(runtime: Runtime, claim: Claim, record: BranchRecord) -> str:
-    """End a branch that loses its workers, with the figures of what they had come to."""
-    spec, store = record.spec, runtime.store
-    journal = StoreJournal(store, spec, claim.token)
-    # Neither an unknown endpoint nor an entry that cannot be read may keep the branch from its end.
-    with suppress(UsageError):
-        journal.price = runtime.models.price(spec.model or model_of(runtime, await store.swarms.load(spec.swarm_id)))
-    with suppress(SchemaError):
-        journal.resume(await store.transcripts.load(spec.swarm_id, spec.id))
-    outcome = Outcome(
-        exit=Exit.FAILED,
-        fault="infrastructure",
-        error=f"given up after {claim.deliveries} workers were lost while they ran it (max_deliveries)",
-        checkpoint=record.checkpoint,
-        steps=journal.steps,
-        tool_calls=journal.tool_calls,
-        usage=journal.usage,
-        cost_usd=journal.cost_usd,
-    )
-    return await _end(runtime, claim, outcome)
-
-
-async def _work_under_lease(
-    runtime: Runtime, work: BranchWork, delivery_tag: str | None, stops: Stops
-) -> Outcome | LeaseEnd:
+async def _work_under_lease(runtime: Runtime, work: Work, delivery_tag: str | None, stops: Stops) -> Outcome | LeaseEnd:
     """The outcome, or why there is none yet; whatever still ran has cleaned up."""
     if stops.requested:
         return LeaseEnd.CANCELLED
@@ -169,7 +145,7 @@ async def _stop(task: asyncio.Task[Any]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Callable[[], Awaitable[LeaseEnd | None]]:
+def _renewal(runtime: Runtime, work: Work, delivery_tag: str | None) -> Callable[[], Awaitable[LeaseEnd | None]]:
     async def renew() -> LeaseEnd | None:
         renewal = await _report(runtime, work, LOOK_PATIENCE_SECONDS)
         if work.equal is not None and renewal.alive:
@@ -187,7 +163,7 @@ def _renewal(runtime: Runtime, work: BranchWork, delivery_tag: str | None) -> Ca
     return renew
 
 
-async def _report(runtime: Runtime, work: BranchWork, patience_seconds: float) -> Renewal:
+async def _report(runtime: Runtime, work: Work, patience_seconds: float) -> Renewal:
     """Renew the lease, with what is observed of the branch."""
     await work.observer.refresh(patience_seconds)
     lease_seconds, observation = runtime.settings.lease_seconds, work.observer.observation()
@@ -196,7 +172,7 @@ async def _report(runtime: Runtime, work: BranchWork, patience_seconds: float) -
     )
 
 
-async def _last_report(runtime: Runtime, work: BranchWork, outcome: Outcome) -> None:
+async def _last_report(runtime: Runtime, work: Work, outcome: Outcome) -> None:
     """A candidate's finished work is scored too, however short it ran. Without it, its last heartbeat is."""
     if outcome.commit is not None:
         work.observer.saved(outcome.commit)
@@ -218,7 +194,7 @@ async def _reason(runtime: Runtime, claim: Claim) -> str | None:
     return (await runtime.store.branches.load(spec.swarm_id, spec.id)).cancel_reason
 
 
-async def _park(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
+async def _park(runtime: Runtime, claim: Claim, work: Work) -> None:
     """Give the branch back without a message; where the swarm was resumed meanwhile, it needs one after all."""
     reached(CrashPoint.BRANCH_PARKED)
     await runtime.store.events.emit(work.swarm_id, work.event(EventType.BRANCH_PARKED, step=work.journal.steps))
@@ -227,7 +203,7 @@ async def _park(runtime: Runtime, claim: Claim, work: BranchWork) -> None:
         await runtime.dispatch.branches(work.swarm_id, [work.branch_id])
 
 
-async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> bool:
+async def _hand_over(runtime: Runtime, claim: Claim, work: Work) -> bool:
     """Give the branch back: the next holder goes on at the step that this one did not finish.
 
     Returns whether its message is wanted: not in a paused swarm.
@@ -243,15 +219,13 @@ async def _hand_over(runtime: Runtime, claim: Claim, work: BranchWork) -> bool:
         return False
 
 
-async def _leave(work: BranchWork) -> None:
+async def _leave(work: Work) -> None:
     """Let others begin who wait for this work. Not at a hand-over: the next holder goes on within the lease."""
     if work.equal is not None:
         await work.equal.leave()
 
 
-async def _end_work(
-    runtime: Runtime, claim: Claim, work: BranchWork, outcome: Outcome | None, reason: str | None
-) -> str:
+async def _end_work(runtime: Runtime, claim: Claim, work: Work, outcome: Outcome | None, reason: str | None) -> str:
     """With the outcome, or without one as cancelled."""
     if outcome is None:
         outcome = await work.cancelled(reason or "revoked from Celery")

@@ -12,6 +12,7 @@ from swarmq.agent.assignment import Assignment, LoopResult, Parked
 from swarmq.agent.loop import run_agent
 from swarmq.agent.prompts import opening_messages, project_instructions
 from swarmq.agent.tools.base import Toolbox, ToolContext
+from swarmq.agent.verifying import BranchVerify, VerifyPlace
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
 from swarmq.fleet.continuing import Anew, Continuation, look_back, note_for
@@ -25,8 +26,6 @@ from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.spending import price_of
 from swarmq.fleet.stages import repository_of
 from swarmq.fleet.standing import plan_of
-from swarmq.fleet.verifying import BranchVerify, VerifyPlace
-from swarmq.fleet.worktree_setup import open_worktree, ready_worktree
 from swarmq.models.branch import BranchRecord, Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.plan import Kind, Subtask
@@ -37,6 +36,7 @@ from swarmq.store.branches import Claim
 from swarmq.workspace.environment import child_environment
 from swarmq.workspace.shell import Shell, cookie_of, kill_all
 from swarmq.workspace.swarm_repository import CommitInfo, SwarmRepository, Worktree
+from swarmq.workspace.worktree_setup import open_worktree, ready_worktree
 
 log = structlog.get_logger()
 
@@ -141,7 +141,7 @@ class BranchWork:
             return
         environment = child_environment(swarm.spec.options.env)
         self._shell = Shell(worktree.path, environment, self._cookie(self.claim.token))
-        await ready_worktree(repository, worktree, swarm.spec, self._shell, self.outputs_dir())
+        await ready_worktree(repository, worktree, swarm.spec.options, self._shell, self.outputs_dir())
         watch_files(self.observer, repository, worktree, self._shell, swarm.spec.options)
 
     def _cookie(self, token: int) -> str:

@@ -32,6 +32,11 @@ class StoreJournal:
         self.verified: VerifyReport | None = None
 
     @property
+    def index(self) -> int:
+        """The position of the next entry."""
+        return self._index
+
+    @property
     def tokens(self) -> int:
         return self.usage.input_tokens + self.usage.output_tokens
 

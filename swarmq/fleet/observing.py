@@ -6,10 +6,9 @@ import time
 
 import structlog
 
-from swarmq.collapse.observing import Looked, Observer
+from swarmq.collapse.observing import Activity, Looked, Observer
 from swarmq.collapse.probing import Probe
 from swarmq.errors import SwarmqError
-from swarmq.fleet.journal import StoreJournal
 from swarmq.models.branch import BranchSpec
 from swarmq.models.events import Event, EventType
 from swarmq.models.options import SwarmOptions
@@ -23,7 +22,7 @@ LOOK_PATIENCE_SECONDS = 1.0
 """A heartbeat waits this long for a look at the files, which takes some 20 ms; a probe goes on behind it."""
 
 
-def observer_of(journal: StoreJournal, store: Store, spec: BranchSpec) -> Observer:
+def observer_of(activity: Activity, store: Store, spec: BranchSpec) -> Observer:
     """What is observed of a branch; as an event too, where the look at its files found something new."""
 
     async def told(looked: Looked, note: str) -> None:
@@ -47,7 +46,7 @@ def observer_of(journal: StoreJournal, store: Store, spec: BranchSpec) -> Observ
         except SwarmqError as error:  # the observation itself goes with the heartbeat
             log.warning("observation not told", error=str(error))
 
-    return Observer(journal, told)
+    return Observer(activity, told)
 
 
 def watch_files(

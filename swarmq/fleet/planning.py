@@ -9,6 +9,7 @@ from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import EnvironmentFault, ModelError, StoreError, UsageError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.lone_calls import Stopped, unless_stopped
+from swarmq.fleet.pod_access import require_pods
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.spending import LimitReached, paid_call, require_price
 from swarmq.fleet.stages import finish
@@ -59,8 +60,11 @@ async def _decompose(runtime: Runtime, record: SwarmRecord, caller: Caller) -> D
     planner = spec.options.planner_model or branches_model
     named = models_of(spec.plan.subtasks if spec.plan is not None else (), spec.options) | {branches_model, planner}
     named |= set(spec.options.candidate_models)
-    for model in sorted(named - {planner}):
-        runtime.models.check(model)
+    if spec.options.placement == "pod":
+        await require_pods(runtime.pod_access, named - {planner})
+    else:
+        for model in sorted(named - {planner}):
+            runtime.models.check(model)
     require_price(runtime.models, spec.options, sorted(named))
     if spec.plan is not None:
         return given_plan(spec.plan, spec)

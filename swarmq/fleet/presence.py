@@ -23,11 +23,14 @@ import orjson
 import structlog
 
 from swarmq.errors import StoreError
+from swarmq.fleet.liveness import Probes
 from swarmq.settings import Settings
 from swarmq.store.store import Store
 
 log = structlog.get_logger()
 WITHDRAW_SECONDS = 1.0
+RECORD_HEARTBEATS = 3
+"""For how many heartbeats a worker's word counts, and how many it waits for Redis before it tells its file again."""
 
 own_version = cache(version)
 """Finding it reads the package's files, 4 ms: too much for each heartbeat."""
@@ -72,8 +75,11 @@ async def clock_skew_seconds(store: Store) -> float:
     return round(skew, 3) if abs(skew) > (after - before) / 2 else 0.0
 
 
-async def announce(store: Store, settings: Settings, describe: Callable[[], dict[str, Any]]) -> None:
+async def announce(
+    store: Store, settings: Settings, describe: Callable[[], dict[str, Any]], probes: Probes | None = None
+) -> None:
     """Until cancelled: write the file, then the record, every heartbeat."""
+    probes = probes or Probes.of(settings)
     path = presence_file(settings, str(describe()["name"]))
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
@@ -82,14 +88,20 @@ async def announce(store: Store, settings: Settings, describe: Callable[[], dict
             # Not through run_blocking: a worker whose git commands fill those threads must not look dead.
             about |= {"free_bytes": await asyncio.to_thread(_free_bytes, settings.state_dir)}
             path.write_bytes(orjson.dumps(about))
+            probes.alive()
             try:
-                about |= {"clock_skew_seconds": await clock_skew_seconds(store)}
-                await store.workers.announce(about, ttl_seconds=settings.heartbeat_seconds * 3)
-            except StoreError as error:
+                async with asyncio.timeout(settings.heartbeat_seconds * RECORD_HEARTBEATS):
+                    about |= {"clock_skew_seconds": await clock_skew_seconds(store)}
+                    await store.workers.announce(about, ttl_seconds=settings.heartbeat_seconds * RECORD_HEARTBEATS)
+            except (StoreError, TimeoutError) as error:
                 log.warning("presence not recorded", error=str(error))
+                probes.cut_off()
+            else:
+                probes.ready()
             await asyncio.sleep(settings.heartbeat_seconds)
     finally:
         path.unlink(missing_ok=True)
+        probes.gone()
         with contextlib.suppress(StoreError, TimeoutError):  # Redis may have gone first; the record then expires
             async with asyncio.timeout(WITHDRAW_SECONDS):
                 await store.workers.withdraw(str(describe()["name"]))

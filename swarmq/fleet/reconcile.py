@@ -16,6 +16,7 @@ from swarmq.errors import StoreError
 from swarmq.fleet.dispatch import branch_task_id
 from swarmq.fleet.ending import cancel_branch
 from swarmq.fleet.merging import MERGE
+from swarmq.fleet.own_pods import show_busy, take_from_dead
 from swarmq.fleet.racing import stop_losers
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import finish
@@ -67,6 +68,8 @@ async def reconcile(runtime: Runtime) -> int:
             raise
         except Exception:  # one unreadable or deleted swarm must not keep the others from their recovery
             log.exception("swarm not looked at", swarm=swarm_id)
+    await runtime.store.scaling.refresh()
+    await show_busy(runtime)
     await runtime.store.health.ticked(runtime.settings.reconcile_seconds)
     return sent
 
@@ -120,7 +123,8 @@ class _Swarm:
         await self._cancel_rest(standing.branches)
         for subtask_id, race in standing.races.items():  # its winner's worker died before it had stopped the others
             await stop_losers(self.store, self.dispatch, self.id, subtask_id, race.winner)
-        sent = await self._move_branches(find_stuck(standing.branches, self.now, self.patience_seconds))
+        branches = await take_from_dead(self.runtime, standing.branches, self.now)
+        sent = await self._move_branches(find_stuck(branches, self.now, self.patience_seconds))
         if standing.due() or standing.closable():
             stage = standing.open_stages[0].stage
             return sent + await self._job(MERGE, lambda: self.dispatch.finish_stage(self.id, stage))
@@ -134,13 +138,15 @@ class _Swarm:
                 await cancel_branch(self.store, self.dispatch, self.id, branch.spec.id, reason or "")
 
     async def _move_branches(self, stuck: Stuck) -> int:
-        due = await self._due([standstill(branch) for branch in (*stuck.send, *stuck.stop)])
+        # Of their own: a branch that was to be stopped and loses its holder is sent at once.
+        stops = {branch.spec.id: f"stop:{standstill(branch)}" for branch in stuck.stop}
+        due = await self._due([*map(standstill, stuck.send), *stops.values()])
         send = [branch.spec.id for branch in stuck.send if standstill(branch) in due]
         for branch_id in send:
             log.warning("branch stands still, sending its message again", swarm=self.id, branch=branch_id)
             await self.store.budgets.lapse(self.id, branch_id)
         await self.dispatch.branches(self.id, send)
-        stop = [branch.spec.id for branch in stuck.stop if standstill(branch) in due]
+        stop = [branch_id for branch_id, name in stops.items() if name in due]
         await self.dispatch.terminate([branch_task_id(self.id, branch_id) for branch_id in stop])
         return len(send)
 

@@ -10,11 +10,18 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 
 from swarmq.fleet.dispatch import Dispatcher
+from swarmq.fleet.pod_access import PodAccess
+from swarmq.kubernetes.cluster import Cluster
+from swarmq.kubernetes.patience import Patience
+from swarmq.kubernetes.worker_pods import WorkerPods
 from swarmq.models.pods import NoPods, PodStates
 from swarmq.providers.registry import Models
 from swarmq.settings import Settings
 from swarmq.store.connection import Gate
 from swarmq.store.store import Store
+
+HASTY = Patience(retry_seconds=3.0)
+"""A tick waits no longer for the API of Kubernetes: what it does not learn now it learns in the next one."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +34,27 @@ class Runtime:
     dispatch: Dispatcher
     worker: str
     pods: PodStates = field(default_factory=NoPods)
+    pod_access: PodAccess = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pod_access", PodAccess(self.settings))
 
     async def aclose(self) -> None:
+        if isinstance(self.pods, WorkerPods):
+            await self.pods.aclose()
+        await self.pod_access.aclose()
         await self.models.aclose()
         await self.store.limiter.aclose()
+        await self.store.pods.aclose()
         await self.store.gate.aclose()
+
+
+def _own_pods(settings: Settings) -> PodStates:
+    """The pods of this fleet, where this process runs in one of them; nothing is asked yet."""
+    if settings.pod() is None:
+        return NoPods()
+    here = settings.model_copy(update={"kubernetes_namespace": settings.pod_namespace})
+    return WorkerPods(lambda: Cluster.open(here, HASTY))
 
 
 class Runtimes:
@@ -55,7 +78,9 @@ class Runtimes:
             )
             store = Store(gate)
             models = Models(settings, limiter=store.limiter)
-            runtime = Runtime(settings, store, models, Dispatcher(self._app), worker)
+            runtime = Runtime(
+                settings, store, models, Dispatcher(self._app, store.swarms.placement), worker, _own_pods(settings)
+            )
             self._open[loop] = runtime
         return runtime
 

@@ -94,6 +94,8 @@ class _Settling:
         succeeded = sum(result.success for result in ended)
         reached(CrashPoint.STAGE_CLOSED)
         await self.store.stages.close(self.id, stage.stage, succeeded, len(ended) - succeeded)
+        if self.record.spec.options.placement == "pod":
+            await self.runtime.dispatch.remove_pods(self.id, stage.stage)
         log.info("stage closed", swarm=self.id, stage=stage.stage, succeeded=succeeded, failed=len(ended) - succeeded)
 
     async def _result(self, subtask: Subtask) -> SubtaskResult | None:
@@ -141,7 +143,8 @@ class _Settling:
         return await merge(self.runtime, self.record, self.repository, subtask, branch, outcome)
 
     def _may_resolve(self) -> bool:
-        return self.record.spec.options.resolve_conflicts and not self.standing.stops
+        options = self.record.spec.options
+        return options.resolve_conflicts and options.placement == "fleet" and not self.standing.stops
 
     async def _resolve(self, subtask: Subtask, branch: BranchRecord, report: MergeReport, number: int) -> None:
         """Open a resolver in the branch's stage: an ordinary branch, so the stage ends once more after it."""

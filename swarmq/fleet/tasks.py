@@ -18,17 +18,19 @@ from swarmq.fleet.ending import cancel_swarm, move_on
 from swarmq.fleet.finish import finish_swarm
 from swarmq.fleet.gc import collect_garbage
 from swarmq.fleet.planning import plan_swarm
+from swarmq.fleet.pod_upkeep import remove_pods, sweep_pods
 from swarmq.fleet.pool import current_job
 from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.run import run
 from swarmq.fleet.runtime import Runtime, Runtimes
 from swarmq.fleet.settling import finish_stage
+from swarmq.fleet.shown import RESULT_CHARACTERS
 from swarmq.fleet.stages import start_stage
 from swarmq.models.swarm import SwarmState
 from swarmq.store import keys
 
 T = TypeVar("T")
-REQUEST = "swarmq.fleet.pool:AgentRequest"
+REQUEST = "swarmq.fleet.shown:ShownRequest"
 REVOKED = "revoked from Celery (Flower's terminate button, or app.control.revoke)"
 
 
@@ -72,7 +74,7 @@ def _register_ends(own: Any, perform: Any) -> None:
         perform(self, lambda runtime: accept(runtime, submission, canvas))
         raise Ignore
 
-    @own("swarmq.deliver")
+    @own("swarmq.deliver", resultrepr_maxsize=RESULT_CHARACTERS)
     def deliver(self: Any, swarm_id: str) -> dict[str, Any]:
         value: dict[str, Any] = perform(self, lambda runtime: value_of(runtime, swarm_id))
         return value
@@ -120,6 +122,14 @@ def _register_upkeep(own: Any, perform: Any) -> None:
     def sweep(self: Any) -> None:
         perform(self, lambda runtime: _once(runtime, "gc", runtime.settings.gc_seconds, _sweep))
 
+    @own("swarmq.remove_pods", ignore_result=True)
+    def remove(self: Any, swarm_id: str, stage: int) -> None:
+        perform(self, lambda runtime: remove_pods(runtime, swarm_id, stage))
+
+    @own("swarmq.sweep_pods", ignore_result=True)
+    def sweep_old(self: Any) -> None:
+        perform(self, sweep_pods)
+
     @own("swarmq.revoked", ignore_result=True)
     def revoked(self: Any, task_ids: list[str]) -> None:
         perform(self, lambda runtime: cancel_revoked(runtime, task_ids))
@@ -136,6 +146,9 @@ async def _once(
 
 async def _sweep(runtime: Runtime) -> None:
     await collect_garbage(runtime.store, runtime.settings)
+    workers = await runtime.store.workers.list()
+    if any("pods" in (worker.get("queues") or ()) for worker in workers):  # else nobody would take the message
+        await runtime.dispatch.sweep_pods()
 
 
 async def value_of(runtime: Runtime, swarm_id: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Verify, in the two places where it decides (S7, S10): a branch's worktree, and the tree that a merge would make."""
+"""Verify where it decides a second time (S7): the tree that a merge would make. A branch's: swarmq.agent.verifying."""
 
 from __future__ import annotations
 
@@ -6,110 +6,33 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 import structlog
 
-from swarmq.agent.narration import Narrator, verified
-from swarmq.agent.ports import VERIFYING
-from swarmq.crash_points import CrashPoint, reached
+from swarmq.agent.narration import verified
 from swarmq.errors import LeaseLost, SetupError, StoreError, WorkspaceError
-from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.worktree_setup import ready_worktree
-from swarmq.models.branch import BranchSpec
 from swarmq.models.events import Event, EventType
 from swarmq.models.options import SwarmOptions
-from swarmq.models.plan import Kind, Subtask
+from swarmq.models.plan import Subtask
 from swarmq.models.swarm import SwarmRecord
 from swarmq.models.verify import VerifyReport
 from swarmq.orchestrator.verifying import merged_commands
 from swarmq.workspace.environment import child_environment
 from swarmq.workspace.shell import Shell, cookie_of, kill_all
 from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
-from swarmq.workspace.verifying import Reserve, verify_worktree
+from swarmq.workspace.verifying import verify_worktree
+from swarmq.workspace.worktree_setup import ready_worktree
 
 log = structlog.get_logger()
 
 _SURROUNDINGS = {"verify_timeout_seconds", "setup", "copy_globs", "env"}
 """Options without which passing would mean something else."""
-
-
-@dataclass(frozen=True)
-class VerifyPlace:
-    """Where commands run, and where long outputs go."""
-
-    repository: SwarmRepository
-    worktree: Worktree
-    shell: Shell
-    reserve: Reserve
-
-
-COMMIT_COMMAND, MARKERS_COMMAND = "git commit", "git diff --check"
-"""What would tell of files that cannot be committed, and of conflict markers."""
-NAMED = 100
-"""Files beyond these are not named: the output goes into records and into the agent's conversation."""
-
-
-@dataclass
-class BranchVerify:
-    """Verifies the work of one branch for the agent loop; the journal keeps the last report.
-
-    While ``running``, and behind a run that was stopped, the worktree may hold what verify did to it: the files of the
-    branch are those of the last checkpoint, which ``checkpoint`` has made before.
-    """
-
-    place: VerifyPlace
-    commands: tuple[str, ...]
-    options: SwarmOptions
-    spec: BranchSpec
-    checkpoint: Callable[[], Awaitable[None]]
-    journal: StoreJournal
-    running: bool = field(default=False, init=False)
-
-    async def __call__(self) -> VerifyReport | None:
-        place = self.place
-        unfit = await self._unfit()
-        if unfit is not None or not self.commands:
-            self.journal.verified = unfit
-            return unfit
-        must_change = self.spec.kind is Kind.EDIT and self.spec.theirs is None
-        if must_change and not await place.repository.changed_files(place.worktree):
-            return None  # the branch fails for it, whatever verify would say
-        await self.checkpoint()
-        await self.journal.tell(VERIFYING, Narrator(self.spec, time.time).verifying(self.commands))
-        reached(CrashPoint.VERIFY_RUN)
-        self.running = True
-        report = await verify_worktree(
-            place.repository,
-            place.worktree,
-            place.shell,
-            self.commands,
-            timeout_seconds=self.options.verify_timeout_seconds,
-            reserve=place.reserve,
-        )
-        self.running, self.journal.verified = False, report
-        await self.journal.tell("verified")
-        return report
-
-    async def _unfit(self) -> VerifyReport | None:
-        """Why the files of an edit branch cannot be merged, whatever the commands would say of them."""
-        place, theirs = self.place, self.spec.theirs
-        if self.spec.kind is not Kind.EDIT:
-            return None
-        refused = await place.repository.refused_files(place.worktree)
-        if refused:
-            return VerifyReport(passed=False, command=COMMIT_COMMAND, exit_code=1, output="\n".join(refused[:NAMED]))
-        marked = await place.repository.unresolved(place.worktree, theirs) if theirs is not None else ()
-        if marked:
-            told = "\n".join(f"{name}: conflict markers are left" for name in marked[:NAMED])
-            return VerifyReport(passed=False, command=MARKERS_COMMAND, exit_code=2, output=told)
-        return None
 
 
 async def verify_commit(
@@ -183,7 +106,7 @@ async def _verify_clean(
         shell = Shell(worktree.path, child_environment(options.env), _cookie(swarm_id, run))
         try:
             try:
-                await ready_worktree(repository, worktree, swarm.spec, shell, outputs)
+                await ready_worktree(repository, worktree, swarm.spec.options, shell, outputs)
             except SetupError as error:  # it did not fail in the branches: this tree is what it does not work on
                 return VerifyReport(passed=False, command=options.setup or "", stopped="it failed", output=str(error))
             return await verify_worktree(

@@ -7,7 +7,6 @@ imported before ``prepare_environment`` has run: the imports below it are inside
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -16,13 +15,18 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swarmq.crash_points import CrashPoint, arm, armed, reached
 from swarmq.errors import UsageError
+from swarmq.kubernetes.worker_pods import host_of
 from swarmq.logs import configure_logs
 from swarmq.settings import Settings, load_settings
 from swarmq.workspace.blocking import configure as configure_blocking
+from swarmq.workspace.environment import hide_environment
+
+if TYPE_CHECKING:
+    from swarmq.fleet.liveness import Probes
 
 GC_THRESHOLDS = (20_000, 20, 50)
 SWITCH_SECONDS = 0.0005
@@ -30,8 +34,6 @@ SWITCH_SECONDS = 0.0005
 waits that long behind a busy event loop (benchmarks/agents.py shows it in the wall time)."""
 GOODBYE_SECONDS = 5.0
 """What Celery gets for its goodbye besides the time that the branches have; together less than Kubernetes' 30 s."""
-PR_SET_DUMPABLE = 4
-"""From linux/prctl.h: a process that is not dumpable keeps its /proc/PID/environ from others of its user."""
 
 
 def prepare_environment(pool: str) -> None:
@@ -43,12 +45,6 @@ def prepare_environment(pool: str) -> None:
         raise RuntimeError("celery was imported before its environment was prepared")
 
 
-def hide_environment() -> None:
-    """Keep the model keys in this process's environment from the shells of its agents (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-
 def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: str = "agents") -> None:
     """Run one worker in this process until it is told to stop. ``queues`` are short names: control, agents, …"""
     prepare_environment(pool)
@@ -58,13 +54,15 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     hide_environment()
     arm(settings.crash_file)
     from celery.concurrency import get_implementation
-    from celery.signals import before_task_publish, worker_ready, worker_shutting_down
+    from celery.signals import before_task_publish, heartbeat_sent, worker_ready, worker_shutting_down
     from celery.utils.nodenames import default_nodename, host_format
 
     from swarmq.fleet.app import QUEUES, require_url
     from swarmq.fleet.build import build_app
+    from swarmq.fleet.liveness import Probes
     from swarmq.fleet.pool import AgentPool
     from swarmq.fleet.revokes import hear_revokes
+    from swarmq.fleet.shown import hide_logins
     from swarmq.fleet.startup import warn_in_background, warn_of_variables
     from swarmq.fleet.transport import use_patient_transport
 
@@ -76,14 +74,16 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     url = require_url(settings)
     app = build_app(settings, url)
     hear_revokes(app)
+    hide_logins()
     warn_of_variables()
     warn_in_background(url)
-    started_at = time.time()
+    started_at, probes = time.time(), Probes.of(settings)
+    heartbeat_sent.connect(probes.heard, weak=False)
 
     def ready(sender: Any, **_: Any) -> None:
         settle_memory()
         sys.setswitchinterval(SWITCH_SECONDS)
-        start_presence(app, settings, sender, list(queues), started_at)
+        start_presence(app, settings, sender, list(queues), started_at, probes)
 
     logging.getLogger("celery.backends.redis").addFilter(_is_news)
 
@@ -97,7 +97,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     width = concurrency or max(getattr(settings, f"{queue}_concurrency") for queue in queues)
     # Not worker_main: Celery's command line imports Flower and a shell first, 0.3 s of every start.
     worker = app.Worker(
-        hostname=host_format(default_nodename(f"{'-'.join(queues)}-{os.getpid()}@%h")),
+        hostname=host_format(default_nodename(f"{'-'.join(queues)}-{os.getpid()}@{own_host(settings)}")),
         queues=[QUEUES[queue] for queue in queues],
         concurrency=width,
         pool_cls=get_implementation("custom" if pool == "agents" else pool),
@@ -112,6 +112,11 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
 
 def _publishing(**_: Any) -> None:
     reached(CrashPoint.MEMBER_PUBLISHED)
+
+
+def own_host(settings: Settings) -> str:
+    """What names of workers say of where they run: the pod, or the machine (Celery fills in %h)."""
+    return host_of(settings.pod_name, settings.pod_namespace) if settings.pod() else "%h"
 
 
 def end_within(seconds: float) -> None:
@@ -141,7 +146,9 @@ def _is_news(record: logging.LogRecord) -> bool:
     return "TaskRevokedError" not in record.getMessage()
 
 
-def start_presence(app: Any, settings: Settings, consumer: Any, queues: list[str], started_at: float) -> None:
+def start_presence(
+    app: Any, settings: Settings, consumer: Any, queues: list[str], started_at: float, probes: Probes
+) -> None:
     """Announce this worker from the pool's own loop, so that a hanging loop shows; else from a loop of its own."""
     from celery.worker import state
 
@@ -151,14 +158,17 @@ def start_presence(app: Any, settings: Settings, consumer: Any, queues: list[str
     background = getattr(consumer.pool, "background", None) or BackgroundLoop("presence")
     app.runtimes.close_with(background)
 
+    pod = settings.pod()
+
     def describe() -> dict[str, Any]:
-        return describe_worker(
+        about = describe_worker(
             consumer.hostname, queues, started_at, len(state.active_requests), background.longest_stall_seconds
         )
+        return about if pod is None else about | {"pod": pod}
 
     async def go() -> None:
         runtime = await app.runtimes.get(consumer.hostname)
-        await announce(runtime.store, settings, describe)
+        await announce(runtime.store, settings, describe, probes)
 
     if not background.loop.is_closed():  # told to stop at the moment of being ready
         asyncio.run_coroutine_threadsafe(go(), background.loop)
@@ -170,15 +180,17 @@ def run_beat() -> None:
     configure_logs(settings)
     arm(settings.crash_file)
     from swarmq.fleet.app import make_app, require_url
+    from swarmq.fleet.liveness import Probes, TouchingScheduler
     from swarmq.fleet.startup import warn_in_background, warn_of_variables
 
+    TouchingScheduler.probes = Probes.of(settings)
     url = require_url(settings)
     app = make_app(settings, url)  # without the tasks, which it only names: half of its start and of its memory
     warn_of_variables()
     warn_in_background(url)
     beat = app.Beat(
         loglevel=settings.log_level,
-        scheduler="swarmq.fleet.beat:SteadyScheduler",
+        scheduler="swarmq.fleet.liveness:TouchingScheduler",
         max_interval=settings.reconcile_seconds,
     )
     beat.install_sync_handler = lambda _: _stop_on_signals()

@@ -75,6 +75,14 @@ class SwarmOptions(Record):
     collapse_policy: CollapsePolicy = Field(
         default_factory=CollapsePolicy, description="Thresholds of the collapse controller."
     )
+    placement: Literal["fleet", "pod"] = Field(
+        "fleet", description="Run branches in the workers, or each in a Kubernetes pod of its own."
+    )
+    pod_repository_url: str | None = Field(
+        None,
+        pattern=r"^(https?|file)://",
+        description="URL that pods clone the repository from; default: it is sent along, up to 1 MB.",
+    )
     declared_overlaps: Literal["auto", "order", "flag"] = Field(
         "auto",
         description="Subtasks that declare the same files: put in order, told of, or by who made the plan.",
@@ -131,6 +139,18 @@ def _refuse_contradictions(given: dict[str, Any]) -> None:
         if inner in given and outer in given and given[inner] > given[outer]:
             numbers = f"{given[inner]:.10g} is more than {outer} ({given[outer]:.10g})"
             raise OptionError(f"{inner}: {numbers}, and {why}: lower it, or raise {outer}")
+    if given.get("placement") == "pod":
+        _refuse_in_pods(given)
+
+
+def _refuse_in_pods(given: dict[str, Any]) -> None:
+    """What has no meaning far from this machine's files."""
+    if given.get("copy_globs"):
+        raise OptionError("copy_globs: pods have no checkout with ignored files: make them with setup instead")
+    for name in ("model", "candidate_models"):
+        models = given.get(name) or ()
+        if any(model.startswith("scripted:") for model in ([models] if isinstance(models, str) else models)):
+            raise OptionError(f"{name}: a scripted model is a file of this machine, which pods do not have")
 
 
 def changed_options(options: SwarmOptions, changes: dict[str, Any]) -> SwarmOptions:

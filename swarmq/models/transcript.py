@@ -37,7 +37,7 @@ class Entry(Record):
         try:
             return self.model_dump_json(exclude_none=True).encode()
         except PydanticSerializationError:
-            return orjson.dumps(_printable(self.model_dump(exclude_none=True)))
+            return orjson.dumps(printable(self.model_dump(exclude_none=True)))
 
     @classmethod
     def decode(cls, raw: bytes, index: int) -> Entry:
@@ -48,13 +48,14 @@ class Entry(Record):
             raise SchemaError(f"transcript entry {index}: {_what_is_wrong(raw, error)}") from None
 
 
-def _printable(value: Any) -> Any:
+def printable(value: Any) -> Any:
+    """Plain values with ``?`` for what is no text in any of their strings."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
-        return {key: _printable(item) for key, item in value.items()}
+        return {key: printable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_printable(item) for item in value]
+        return [printable(item) for item in value]
     return value
 
 

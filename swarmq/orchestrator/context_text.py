@@ -14,11 +14,16 @@ _NOTE_TOKENS = 60
 _FILES_LISTED = 50
 
 
-def dependency_context(plan: Plan, subtask: Subtask, results: Mapping[str, SubtaskResult], window_tokens: int) -> str:
-    """The results of a subtask's dependencies, each under its name; empty without dependencies."""
+def dependency_context(
+    plan: Plan, subtask: Subtask, results: Mapping[str, SubtaskResult], window_tokens: int, *, shared: bool = True
+) -> str:
+    """The results of a subtask's dependencies, each under its name; empty without dependencies.
+
+    ``shared``: as for results_text.
+    """
     by_name = {other.name: other.id for other in plan.subtasks}
     known = [results[by_name[name]] for name in subtask.dependencies if by_name[name] in results]
-    return results_text(known, int(target_tokens(window_tokens) * DEPENDENCY_SHARE))
+    return results_text(known, int(target_tokens(window_tokens) * DEPENDENCY_SHARE), shared=shared)
 
 
 def results_text(results: Sequence[SubtaskResult], budget_tokens: int, *, shared: bool = True) -> str:

@@ -120,6 +120,14 @@ class Branches:
         """
         return bool(await self._gate.script("branch_release", (keys.SWARM(swarm_id),), (branch_id, token)))
 
+    async def lapse(self, swarm_id: str, branch_id: str, token: int) -> float | None:
+        """End the lease of a holder that is known to be dead, instead of waiting for it.
+
+        Returns when it ended (Unix seconds); None where the branch has another holder, or none.
+        """
+        ended: bytes = await self._gate.script("branch_lapse", (keys.SWARM(swarm_id),), (branch_id, token))
+        return float(ended) if ended else None
+
     async def finish(
         self,
         swarm_id: str,

@@ -96,7 +96,7 @@ class Health:
         return FleetLook(
             now=await self._gate.now(),
             server=await ask(self._gate),
-            tick=_tick(tick),
+            tick=tick_of(tick),
             waiting={queue: sum(waiting[n * width : (n + 1) * width]) for n, queue in enumerate(queues)},
             unacked=unacked,
             oldest_unacked_at=float(oldest[1]) if oldest else 0.0,
@@ -119,7 +119,8 @@ class Health:
         )
 
 
-def _tick(raw: bytes | None) -> Tick | None:
+def tick_of(raw: bytes | None) -> Tick | None:
+    """What ``ticked`` has noted."""
     if raw is None:
         return None
     value: dict[str, Any] = orjson.loads(raw)

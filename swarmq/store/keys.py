@@ -76,6 +76,10 @@ FLEET_EVENTS = Key("swarmq:events", "stream", "fleet", "for good, at most about 
 TICK_DONE = Key("swarmq:tick-done:%s", "string", "fleet", "half an interval", "upkeep: that beat's tick has been done")
 WORKER = Key("swarmq:worker:%s", "string", "fleet", "three heartbeats", "workers: what a worker says of itself")
 WORKERS = Key("swarmq:workers", "set", "fleet", "gone workers leave when they are met", "workers: their names")
+DEMAND = Key(
+    "swarmq:demand:%s", "set", "fleet", "for good", "reconcile: what that queue's workers have to do or are doing"
+)
+TOTALS = Key("swarmq:totals", "hash", "fleet", "for good", "swarm_finish, swarm_delete: what ended swarms have used")
 TICK = Key("swarmq:tick", "string", "fleet", "for good", "reconcile: when it last looked at all swarms")
 COLLAPSE_LOCK = Key("swarmq:collapse-lock", "string", "fleet", "a lease", "lock_*: who looks at all swarms now")
 BASELINE = Key("swarmq:baseline:%s", "string", "fleet", "30 days", "finish_swarm: by task, what one agent needed")
@@ -104,12 +108,27 @@ LIMITER = (
 )
 """By endpoint. The scripts get all of them, in this order."""
 
-REGISTRY = (*(value for value in list(globals().values()) if isinstance(value, Key)), *LIMITER)
+
+def _pods(name: str, type_: Literal["hash", "zset"], writer: str) -> Key:
+    return Key(f"swarmq:{{pods}}:{name}", type_, "fleet", "an hour after the last pod", f"pods_*: {writer}")
+
+
+PODS = (
+    _pods("permits", "zset", "branches that may have a pod -> when the permit expires"),
+    _pods("queue", "zset", "branches that wait for one -> their place in fair order"),
+    _pods("tickets", "hash", "branch -> fencing token, when it last asked, swarm"),
+    _pods("shares", "hash", "swarm with waiting branches -> the place of its last one"),
+)
+"""The scripts get all of them, in this order."""
+
+REGISTRY = (*(value for value in list(globals().values()) if isinstance(value, Key)), *LIMITER, *PODS)
 
 FLIGHT_CHANNEL = "swarmq:{cache}:flight:%s"
 """Not a key, though one has its name: the pub/sub channel that is rung when nobody works on that any more."""
 SHARED_CHANNEL = "swarmq:{%s}:shared"
 """Not a key: the pub/sub channel that is rung when a result is shared."""
+PODS_CHANNEL = "swarmq:{pods}:ring"
+"""Not a key: rung when a permit for a pod is given back."""
 LIMITER_CHANNEL = "swarmq:{limiter:%s}:ring:%s"
 """Not a key: rung when a waiting call of that endpoint and process has its permit."""
 

@@ -15,7 +15,9 @@ from swarmq.store.flights import Flights
 from swarmq.store.health import Health
 from swarmq.store.jobs import Jobs
 from swarmq.store.limiter import FleetLimiter
+from swarmq.store.pod_budget import PodBudget
 from swarmq.store.races import Races
+from swarmq.store.scaling import Scaling
 from swarmq.store.shared import Shared
 from swarmq.store.stages import Stages
 from swarmq.store.swarms import Swarms
@@ -47,7 +49,9 @@ class Store:
         self.verified = Verified(gate)
         self.workers = Workers(gate)
         self.limiter = FleetLimiter(gate)
+        self.pods = PodBudget(gate)
         self.health = Health(gate)
+        self.scaling = Scaling(gate)
 
     async def now(self) -> float:
         """Unix seconds by the clock of Redis, which all leases go by."""

@@ -50,6 +50,7 @@ class Swarms:
             "max_deliveries": options.max_deliveries,
             "max_total_steps": options.max_total_steps,
             "max_tokens": options.max_tokens or "",
+            "placement": options.placement,
             "max_nano_usd": round((options.max_cost_usd or DEFAULT_MAX_COST_USD) * NANO_PER_USD),
         }
         names = (keys.SWARM(spec.id), keys.ALL_SWARMS(), keys.ACTIVE(), keys.FLEET_EVENTS())
@@ -71,6 +72,11 @@ class Swarms:
         if not swarm:
             raise _unknown(swarm_id)
         return _record(swarm_id, pairs(swarm), pairs(results), canvases)
+
+    async def placement(self, swarm_id: str) -> str:
+        """Where the swarm's branches run; ``fleet`` where there is no such swarm any more."""
+        found = await self._gate.call("HGET", keys.SWARM(swarm_id), "placement")
+        return "fleet" if found is None else bytes(found).decode()
 
     async def status(self, swarm_id: str) -> SwarmStatus:
         """A short view at the cost of one round trip, however large the swarm. NotFoundError, SchemaError."""
@@ -168,7 +174,7 @@ class Swarms:
         """
         data = {"state": result.state, "branch": result.branch, "commit": result.commit, "error": result.error}
         finished = encode(_event(swarm_id, EventType.SWARM_FINISHED, **data))
-        names = (keys.SWARM(swarm_id), keys.ACTIVE(), keys.FLEET_EVENTS())
+        names = (keys.SWARM(swarm_id), keys.ACTIVE(), keys.FLEET_EVENTS(), keys.TOTALS())
         arguments = (result.state, dump(result), result.branch or "", finished, *_sweep())
         return bool(await self._gate.script("swarm_finish", names, arguments))
 
@@ -182,7 +188,7 @@ class Swarms:
 
     async def delete(self, swarm_id: str) -> None:
         """Remove all that is recorded of a swarm. Its workers, where there are any, lose their leases."""
-        names = (keys.SWARM(swarm_id), keys.ACTIVE(), keys.ALL_SWARMS())
+        names = (keys.SWARM(swarm_id), keys.ACTIVE(), keys.ALL_SWARMS(), keys.TOTALS())
         await self._gate.script("swarm_delete", names, _sweep())
 
     async def active(self) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,9 @@ COOKIE_VARIABLE = "SWARMQ_BRANCH"
 ALLOWED = ("HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 ALLOWED_PREFIX = "LC_"
 FALLBACK_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+PR_SET_DUMPABLE = 4
+"""From linux/prctl.h: a process that is not dumpable keeps its /proc/PID from others of its user."""
 
 FIXED = {
     "TERM": "dumb",
@@ -72,3 +76,9 @@ def child_path() -> str:
             continue
         kept.append(entry)
     return os.pathsep.join(kept) or FALLBACK_PATH
+
+
+def hide_environment() -> None:
+    """Keep the model keys in this process's environment from the shells of its agents (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)

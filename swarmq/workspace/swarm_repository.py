@@ -20,6 +20,7 @@ from swarmq.workspace import (
     copying,
     history,
     integration,
+    packs,
     publishing,
     resolving,
     result_commits,
@@ -176,6 +177,30 @@ class SwarmRepository:
     ) -> str | None:
         """An earlier swarm's checkpoint as one of this branch, on a base with the same tree; None where it is gone."""
         return await self._run_in_clone(carrying.carry_checkpoint, earlier_id, branch_id, token, checkpoint, base)
+
+    async def pack_of(self, base: str, checkpoint: str | None, limit_bytes: int) -> bytes:
+        """A pack with that commit's files, without its history, and with a checkpoint on it; cut if over the limit."""
+        return await self._run_in_clone(packs.pack_of, base, checkpoint, limit_bytes)
+
+    async def difference(self, wanted: str, known: Sequence[str], limit_bytes: int) -> bytes:
+        """A thin pack with what leads from the known commits to the wanted one; cut if over the limit."""
+        return await self._run_in_clone(packs.difference, wanted, known, limit_bytes)
+
+    async def take_over(self, branch_id: str, token: int) -> None:
+        """Fence off older holders of a branch that has no worktree here. WorkspaceError where a newer one was."""
+        await self._run_in_clone(packs.take_over, branch_id, token)
+
+    async def accept_checkpoint(
+        self, branch_id: str, token: int, pack: bytes, commit: str, base: str, previous: str | None
+    ) -> None:
+        """A checkpoint that was made elsewhere, verified. WorkspaceError, also where a newer token has taken over."""
+        await self._run_in_clone(packs.accept_checkpoint, branch_id, token, pack, commit, base, previous)
+
+    async def accept_commit(
+        self, branch_id: str, token: int, pack: bytes, commit: str, base: str, trailers: Mapping[str, str]
+    ) -> CommitInfo | None:
+        """A finished commit that was made elsewhere, verified; None where no file differs. WorkspaceError."""
+        return await self._run_in_clone(packs.accept_commit, branch_id, token, pack, commit, base, trailers)
 
     async def remove_worktree(self, worktree: Worktree) -> None:
         """Remove a worktree; what was saved or committed stays."""

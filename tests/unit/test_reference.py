@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes_double.schema import problems
 
 from swarmq.cli.exits import ExitCode
+from swarmq.kubernetes.podspec import PodDefaults, PodRequest, pod_manifest
+from swarmq.kubernetes.rights import RIGHTS
 from swarmq.models.plan import Plan
 from swarmq.settings import EndpointSettings, Settings
 from swarmq.testing import Script, ScriptedConversation, Turn
@@ -65,13 +68,25 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in headings(path), f"{page.name} links to {target}#{anchor}, a heading that is not there"
 
 
-def test_examples_in_yaml_are_plans_or_scripts() -> None:
+def test_examples_in_yaml_can_be_used() -> None:
     examples = list(blocks("yaml"))
     assert examples
     for page, text in examples:
         values = yaml.safe_load(text)
-        if "conversations" in values:
+        if isinstance(values, list):
+            Plan.parse(values)
+        elif "conversations" in values:
             Script.parse(text, page)
+        elif isinstance(values, dict) and values.get("kind") == "Role":
+            granted = {
+                (verb, resource) for rule in values["rules"] for resource in rule["resources"] for verb in rule["verbs"]
+            }
+            assert granted == {(right.verb, right.resource) for right in RIGHTS} | {("list", "events")}, page
+        elif "spec" in values:
+            request = PodRequest("swarm", "subtask", "branch", 0, 1, b"", 60, "nonce")
+            assert (
+                problems("pods", pod_manifest(request, PodDefaults("image", values), "0a1b2c3d", "2026-11-26")) == []
+            ), page
         else:
             Plan.parse(values)
 

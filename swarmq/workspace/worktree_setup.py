@@ -6,8 +6,8 @@ from pathlib import Path
 
 from swarmq.errors import SetupError
 from swarmq.models.branch import BranchSpec
+from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Kind
-from swarmq.models.swarm import SwarmSpec
 from swarmq.workspace.shell import Shell
 from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
 
@@ -27,10 +27,9 @@ async def open_worktree(
 
 
 async def ready_worktree(
-    repository: SwarmRepository, worktree: Worktree, spec: SwarmSpec, shell: Shell, outputs: Path
+    repository: SwarmRepository, worktree: Worktree, options: SwarmOptions, shell: Shell, outputs: Path
 ) -> None:
     """Raises SetupError with the end of the output where ``setup`` fails: the branch then fails, not the agent."""
-    options = spec.options
     if options.copy_globs:
         await repository.copy_ignored(worktree, options.copy_globs)
     if options.setup is None:

@@ -1,0 +1,147 @@
+"""Commits that travel as packs of git objects: to an agent that has no repository, and back from one.
+
+What comes back is as untrusted as an agent's files: git computes every id again and refuses what is malformed, what is
+incomplete, and history that does not stand on the branch's base.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from swarmq.errors import UsageError, WorkspaceError
+from swarmq.workspace.commits import CommitInfo, move_ref
+from swarmq.workspace.git import GitAt
+from swarmq.workspace.private_clone import PrivateClone, valid_commit
+from swarmq.workspace.staging import numstat
+from swarmq.workspace.worktrees import fence
+
+MAX_PACK_BYTES = 32 * 1024 * 1024
+"""Of one pack that comes back: three quarters of what a log shows of it."""
+_LOOSE_OBJECTS = 100
+"""Smaller packs are taken apart, as git does with what it fetches: a pack for each step would slow everything down."""
+_SCHEMES = ("https", "http", "file")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Where a repository is cloned from. The password is sent to that URL's host alone."""
+
+    url: str
+    user: str = "git"
+    password: str | None = None
+
+    def variables(self) -> dict[str, str]:
+        """For git's environment: the transports that a clone may use, and who asks."""
+        parts = urlsplit(self.url)
+        if parts.scheme not in _SCHEMES:
+            raise UsageError(f"{self.url!r} cannot be cloned from: write an {', '.join(_SCHEMES)} URL")
+        allowed = {"GIT_ALLOW_PROTOCOL": ":".join(_SCHEMES)}
+        if self.password is None or parts.scheme == "file":
+            return allowed
+        words = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/"
+        return allowed | {"GIT_CONFIG_PARAMETERS": f"'http.{host}.extraheader'='Authorization: Basic {words}'"}
+
+
+def pack_of(clone: PrivateClone, base: str, checkpoint: str | None, limit_bytes: int) -> bytes:
+    """The base commit without its history, and what leads from it to the checkpoint; longer than the limit if it is."""
+    objects = clone.git.run("rev-list", "--objects", "--no-walk", valid_commit(base)).stdout
+    if checkpoint is not None:
+        objects += clone.git.run("rev-list", "--objects", valid_commit(checkpoint), f"^{base}").stdout
+    return clone.git.run("pack-objects", "--stdout", "-q", stdin=objects, limit_bytes=limit_bytes + 1).stdout
+
+
+def difference(clone: PrivateClone, wanted: str, known: Sequence[str], limit_bytes: int) -> bytes:
+    """What somebody lacks of ``wanted`` who has ``known``, as a thin pack; longer than the limit if it is."""
+    revisions = "".join([f"{valid_commit(wanted)}\n", *(f"^{valid_commit(commit)}\n" for commit in known)])
+    arguments = ("pack-objects", "--revs", "--thin", "--stdout", "-q")
+    return clone.git.run(*arguments, stdin=revisions.encode(), limit_bytes=limit_bytes + 1).stdout
+
+
+def receive_repository(directory: Path, base: str, pack: bytes, *, shallow: bool, remote: Remote | None) -> None:
+    """Make a repository with that commit as its HEAD, and no files yet. Blocking. WorkspaceError."""
+    directory.mkdir(parents=True)
+    git = GitAt(directory=directory)
+    git.run("init", "-q", f"--object-format={'sha1' if len(valid_commit(base)) == 40 else 'sha256'}")
+    if remote is not None:
+        _fetch(git, remote, base)
+    if shallow:
+        (directory / ".git" / "shallow").write_text(f"{base}\n")
+    _take_in(git, pack)
+    if git.run("cat-file", "-e", f"{base}^{{commit}}", accept=(0, 1, 128)).status != 0:
+        where = "the payload" if remote is None else remote.url
+        raise WorkspaceError(f"the commit {base} that the work starts from is not in {where}: push it there first")
+    git.run("update-ref", "--no-deref", "HEAD", base)
+
+
+def _fetch(git: GitAt, remote: Remote, base: str) -> None:
+    fetch = ("fetch", "-q", "--no-tags", "--no-write-fetch-head", "--", remote.url)
+    variables = remote.variables()
+    git.run(*fetch, "+refs/heads/*:refs/remotes/origin/*", variables=variables)
+    if git.run("cat-file", "-e", f"{base}^{{commit}}", accept=(0, 1, 128)).status != 0:
+        git.run(*fetch, base, variables=variables, accept=(0, 1, 128))  # many servers give any commit that is asked for
+
+
+def _take_in(git: GitAt, pack: bytes) -> None:
+    """Store what a pack holds. git refuses it whole where an object is malformed, or refers to one that is nowhere."""
+    count = int.from_bytes(pack[8:12], "big")
+    if not pack or (pack[:4] == b"PACK" and count == 0):
+        return
+    if count <= _LOOSE_OBJECTS:
+        git.run("unpack-objects", "-q", "--strict", stdin=pack)
+    else:
+        git.run("index-pack", "--stdin", "--fix-thin", "--strict", stdin=pack)
+
+
+def take_over(clone: PrivateClone, branch_id: str, token: int) -> None:
+    """From now on nobody with an older token moves the branch's refs. WorkspaceError where a newer one was here."""
+    with fence(clone, branch_id, token):
+        pass
+
+
+def accept_checkpoint(
+    clone: PrivateClone, branch_id: str, token: int, pack: bytes, commit: str, base: str, previous: str | None
+) -> None:
+    """Take over a checkpoint that was made elsewhere; on the branch's checkpoint ref afterwards. WorkspaceError."""
+    _verify(clone, pack, commit, base)
+    if clone.commit(commit).checkpoint_base != base:
+        raise WorkspaceError(f"{commit} is no checkpoint of branch {branch_id}")
+    with fence(clone, branch_id, token) as check:
+        move_ref(clone, clone.checkpoint_ref(branch_id), commit, previous, check)
+
+
+def accept_commit(
+    clone: PrivateClone, branch_id: str, token: int, pack: bytes, commit: str, base: str, trailers: Mapping[str, str]
+) -> CommitInfo | None:
+    """Take over a finished commit, on the branch's work ref afterwards; None where it changes no file.
+
+    WorkspaceError, as for one without these trailers: it is another branch's.
+    """
+    _verify(clone, pack, commit, base)
+    lines = clone.commit(commit).message.decode("utf-8", "replace").splitlines()
+    if any(f"{name}: {value}" not in lines for name, value in trailers.items()):
+        raise WorkspaceError(f"{commit} is no commit of branch {branch_id}")
+    info = CommitInfo(commit, *numstat(clone.git, base, commit))
+    if not info.files:
+        return None
+    with fence(clone, branch_id, token) as check:
+        move_ref(clone, clone.work_ref(branch_id), commit, clone.resolve(clone.work_ref(branch_id)), check)
+    return info
+
+
+def _verify(clone: PrivateClone, pack: bytes, commit: str, base: str) -> None:
+    if len(pack) > MAX_PACK_BYTES:
+        raise WorkspaceError(f"a pack of {len(pack):,} bytes is refused, {MAX_PACK_BYTES:,} is the limit")
+    try:
+        valid_commit(commit)
+    except UsageError as error:
+        raise WorkspaceError(str(error)) from None
+    _take_in(clone.git, pack)
+    # Everything between the base and the commit is there, blobs included; fails where it is not.
+    clone.git.run("rev-list", "--objects", "--quiet", commit, f"^{base}")
+    if not clone.contains(commit, base):
+        raise WorkspaceError(f"{commit} does not stand on the branch's base {base}")

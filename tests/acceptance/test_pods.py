@@ -1,0 +1,132 @@
+"""Pods end to end, as far as that goes without a cluster: the command line, workers and agents as processes, and an API
+server with a kubelet in between."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from fleet_stack import FleetStack, git, running_fleet, until
+from kubernetes_double import KubernetesDouble, Rights
+
+from swarmq import Client
+from swarmq.kubernetes.rights import RIGHTS
+from swarmq.models.branch import BranchState
+from swarmq.models.events import EventType
+from swarmq.testing import Script
+
+PODS = 20
+TURNS = 3
+SECRET = "sk-pods-must-not-leak"
+STEP = "name=${SWARMQ_BRANCH##*/}; echo step >> ${name%-*}.txt"
+SCRIPT = {
+    "latency_ms": 200,
+    "conversations": [
+        {
+            "match": "Do your part",
+            "turns": [
+                {"tool_calls": [{"name": "bash", "arguments": {"command": STEP}}], "times": TURNS - 1},
+                {"text": "My part is done."},
+            ],
+        }
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesDouble]:
+    rights = Rights({(right.verb, right.resource) for right in RIGHTS})
+    double = KubernetesDouble.start(tmp_path_factory.mktemp("cluster"), rights)
+    yield double
+    double.close()
+
+
+@pytest.fixture(scope="module")
+def fleet(cluster: KubernetesDouble) -> Iterator[FleetStack]:
+    variables = {
+        "SWARMQ_KUBECONFIG": str(cluster.kubeconfig),
+        "SWARMQ_POD_IMAGE": "registry.example/swarmq:test",
+        "SWARMQ_POD_BUDGET": "10",
+        "SWARMQ_ENDPOINTS__TEST__API_KEY_ENV": "POD_MODEL_KEY",
+        "POD_MODEL_KEY": SECRET,
+    }
+    with running_fleet(start=False, script=Script.model_validate(SCRIPT), **variables) as running:
+        for queue in ("control", "integrate"):
+            running.start_worker(queue)
+        for name in ("pods-1", "pods-2"):
+            running.start_worker("pods", name)
+        running.start("beat", "beat")
+        for name in ("control", "integrate", "pods-1", "pods-2"):
+            running.await_worker(name)
+        yield running
+
+
+def test_twenty_branches_in_pods_through_faults_on_all_sides(fleet: FleetStack, cluster: KubernetesDouble) -> None:
+    """A supervisor is killed, a pod deleted, and the API server away, while their agents work."""
+    repo = fleet.repository("pods")
+    plan = fleet.root / "plan.yaml"
+    parts = [{"name": f"Part {number:02}", "instruction": f"Do your part, {number:02}"} for number in range(PODS)]
+    plan.write_text(yaml.safe_dump({"subtasks": parts}))
+    arguments = ("--plan", str(plan), "--repo", str(repo), "--placement", "pod", "--yes", "--detach")
+    done = fleet.run_cli("run", "Do all parts", *arguments)
+    assert done.returncode == 0, done.stderr
+    with Client(fleet.url, settings=fleet.settings()) as client:
+        handle = client.get(done.stdout.strip())
+
+        def working() -> list[str]:
+            """Branches whose agents have answers recorded."""
+            branches = [branch for branch in handle.branches() if branch.state is BranchState.RUNNING]
+            return [branch.spec.id for branch in branches if len(handle.transcript(branch.spec.id)) > 2]
+
+        begun = until(lambda: working() if len(working()) >= 3 else None, "agents at work", 60)
+        manifests = json.dumps(cluster.objects("pods"))
+        cluster.delete_pod(begun[0])
+        fleet.kill("pods-1", signal.SIGKILL)
+        cluster.go_away()
+        fleet.start_worker("pods", "pods-3")
+        away_until = time.monotonic() + 2
+        until(lambda: time.monotonic() > away_until or None, "the API server's absence")
+        cluster.come_back()
+        result = handle.result(120)
+        assert result.success, result.report
+        files = git(repo, "ls-tree", "-r", "--name-only", str(result.branch)).split()
+        assert files == [*(f"part-{number:02}.txt" for number in range(PODS)), "shared.txt"]
+        for branch in handle.branches():
+            answers = [entry.step for entry in handle.transcript(branch.spec.id) if entry.usage is not None]
+            assert answers == list(range(1, TURNS + 1)), branch.spec.id
+            steps = [event for event in handle.events() if event.branch == branch.spec.id]
+            assert sum(event.type is EventType.BRANCH_STEP for event in steps) == TURNS
+        assert result.stats.total_steps == PODS * TURNS
+        assert result.stats.lost_leases > 0
+        assert fleet.requests("Do your part") <= PODS * TURNS + 2
+        assert until(lambda: not cluster.objects("pods") or None, "the pods' removal")
+        assert cluster.objects("secrets") == []
+        created = cluster.counted()["create pods"]
+        assert created <= PODS + 4, "most pods of the killed supervisor were adopted"
+        assert SECRET not in manifests
+        assert "Do your part" not in manifests
+        assert_no_secret_is_told(fleet)
+
+
+def assert_no_secret_is_told(fleet: FleetStack) -> None:
+    """The key was in the Secrets alone: in no log, no record and no message."""
+    for file in (*fleet.root.glob("*.log"), *fleet.root.glob("appendonlydir/*")):
+        assert SECRET.encode() not in file.read_bytes(), file
+
+
+def test_a_cluster_that_says_no_ends_the_swarm_before_the_first_call(
+    fleet: FleetStack, cluster: KubernetesDouble
+) -> None:
+    assert cluster.rights.granted is not None
+    cluster.rights.granted.discard(("create", "pods"))
+    called = fleet.requests("Do your part")
+    repo = fleet.repository("refused")
+    done = fleet.run_cli("run", "Do your part", "--repo", str(repo), "--placement", "pod", "--yes", "--json")
+    assert done.returncode == 1, done.stderr
+    assert "create pods" in json.loads(done.stdout)["error"]
+    assert fleet.requests("Do your part") == called
+    cluster.rights.granted.add(("create", "pods"))
