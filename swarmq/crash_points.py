@@ -1,7 +1,6 @@
 """Named places at which tests let a process die or stand still: one before each effect of docs/design/records.md.
 
-A worker or beat arms one of them from its settings; in every other process, and on every other path, ``reached`` is
-one comparison.
+Outside of tests ``reached`` is one comparison. A worker or beat with the setting ``crash_file`` looks at that file.
 """
 
 from __future__ import annotations
@@ -34,6 +33,8 @@ class CrashPoint(StrEnum):
     """control: one branch of a chord, others of which are out already, goes out (reached once for each)."""
     BRANCH_CLAIMED = "branch_claimed"
     """agents: a message has come, its branch is still queued."""
+    CALL_MADE = "call_made"
+    """agents: the permit of a model call is there."""
     ANSWER_RECORDED = "answer_recorded"
     """agents: the model has answered."""
     TOOLS_RUN = "tools_run"
@@ -54,6 +55,8 @@ class CrashPoint(StrEnum):
     """agents: the finished commit is made, the branch is still running."""
     SLOTS_SENT = "slots_sent"
     """agents: a branch has ended, and the messages of those that got its slot go out."""
+    BRANCH_PARKED = "branch_parked"
+    """agents: the swarm is paused, a branch has stopped for that and is still held."""
     FINISH_STAGE_SENT = "finish_stage_sent"
     """agents: the last branch of a stage has ended, ``finish_stage`` goes out."""
     BRANCH_ACKED = "branch_acked"
@@ -86,19 +89,13 @@ class CrashPoint(StrEnum):
     """control: branches that lose are marked, and are not stopped."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Trap:
-    """What is to happen at a point: a signal to this process, the ``nth`` time that it comes by.
-
-    With a marker (a file that must not exist) it happens once, in the first of all processes that know the marker; the
-    file then holds that process's id.
-    """
+    """What is to happen at a point: a signal to this process, the ``nth`` time that it comes by."""
 
     point: CrashPoint
     signal: signal.Signals = signal.SIGKILL
     nth: int = 1
-    marker: Path | None = None
-    _seen: int = field(default=0, init=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -112,30 +109,49 @@ class Trap:
             raise ValueError(f"{name!r} is no crash point; there are {', '.join(CrashPoint)}")
         return cls(CrashPoint(name), signals[how], int(nth or 1))
 
-    def spring(self) -> None:
+
+@dataclass
+class Traps:
+    """The trap that a file describes, for as long as it is there: processes run on while a test sets one after another.
+
+    It springs once, in the first of all processes that come by for the nth time: that one adds its id to the file's
+    name. A file that is put in its place is another trap.
+    """
+
+    file: Path
+    _trap: Trap | None = field(default=None, init=False)
+    _written_ns: int = field(default=0, init=False)
+    _seen: int = field(default=0, init=False)
+
+    def reached(self, point: CrashPoint) -> None:
+        with suppress(FileNotFoundError):
+            written_ns = self.file.stat().st_mtime_ns
+            if written_ns != self._written_ns:
+                self._trap, self._written_ns, self._seen = Trap.parse(self.file.read_text()), written_ns, 0
+            if self._trap is not None and self._trap.point is point:
+                self._spring(self._trap)
+
+    def _spring(self, trap: Trap) -> None:
         self._seen += 1
-        if self._seen == self.nth and self._first():
-            os.kill(os.getpid(), self.signal)
-
-    def _first(self) -> bool:
-        if self.marker is None:
-            return True
-        with suppress(FileExistsError), self.marker.open("x") as file:
-            file.write(str(os.getpid()))
-            return True
-        return False
+        if self._seen == trap.nth:
+            self.file.rename(f"{self.file}.{os.getpid()}")  # one process alone can
+            os.kill(os.getpid(), trap.signal)
 
 
-_trap: Trap | None = None
+_traps: Traps | None = None
 
 
-def arm(trap: Trap | None) -> None:
-    """Set the one trap of this process, or none."""
-    global _trap
-    _trap = trap
+def arm(file: Path | None) -> None:
+    """From now on heed the traps that this file describes; None: none, as outside of tests."""
+    global _traps
+    _traps = Traps(file) if file is not None else None
+
+
+def armed() -> bool:
+    return _traps is not None
 
 
 def reached(point: CrashPoint) -> None:
-    """Called right before the effect; does nothing but in a process that was armed with this point."""
-    if _trap is not None and _trap.point is point:
-        _trap.spring()
+    """Called right before the effect; does nothing but where a test has set a trap."""
+    if _traps is not None:
+        _traps.reached(point)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -25,7 +25,6 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from swarmq.crash_points import Trap
 from swarmq.errors import EnvironmentFault, OptionError
 from swarmq.models.limits import Rates
 from swarmq.models.options import describe
@@ -174,21 +173,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 
-    crash_point: str | None = Field(None, description="For tests: POINT[:kill|stop[:NTH]], where a worker ends itself.")
-    crash_marker: Path | None = Field(None, description="For tests: a file; crash_point works once, in who makes it.")
+    crash_file: Path | None = Field(None, description="For tests: may hold POINT[:kill|stop[:NTH]], to die at.")
 
     @model_validator(mode="after")
     def _lease_outlives_heartbeats(self) -> Settings:
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("heartbeat_seconds must be at most half of lease_seconds")
         return self
-
-    @field_validator("crash_point")
-    @classmethod
-    def _known_point(cls, text: str | None) -> str | None:
-        if text is not None:
-            Trap.parse(text)
-        return text
 
     @classmethod
     def settings_customise_sources(
@@ -217,14 +208,6 @@ class Settings(BaseSettings):
         if not self.pod_name or not self.pod_namespace:
             return None
         return {"name": self.pod_name, "namespace": self.pod_namespace, "uid": self.pod_uid}
-
-    def trap(self) -> Trap | None:
-        """What ``crash_point`` asks for; None outside of tests."""
-        if self.crash_point is None:
-            return None
-        trap = Trap.parse(self.crash_point)
-        trap.marker = self.crash_marker
-        return trap
 
     def broker(self) -> str | None:
         """The Redis URL, from ``redis_url`` or the file that holds it; None means the embedded stack."""

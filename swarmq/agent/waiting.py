@@ -9,8 +9,7 @@ from swarmq.agent.ports import RATE_LIMITED, RETRYING, Journal
 from swarmq.agent.timing import Clock, Deadlines
 from swarmq.errors import ModelError
 from swarmq.models.events import Event
-
-RATE_LIMIT_STATUSES = {429, 529}
+from swarmq.providers.limiter import report_of
 
 
 class Waits:
@@ -31,7 +30,7 @@ class Waits:
     async def before_retry(self, error: ModelError, attempt: int, wait_seconds: float) -> None:
         self.retries += 1
         self._deadlines.waited(wait_seconds)
-        limited = error.status in RATE_LIMIT_STATUSES
+        limited = report_of(error).limited
         if limited:
             self.rate_limit_seconds += wait_seconds
         self._note(self._narrator.retry(error, attempt, wait_seconds))

@@ -27,13 +27,16 @@ app = command_app()
 
 @app.command()
 def doctor(
+    swarm_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Explain this swarm: what each part does or waits for.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="PROVIDER:NAME", help="Also make one test call, which costs some tokens.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check this machine, Redis, the workers, beat and keys, and find what stands still."""
-    findings = wait_for(examine(model))
+    findings = wait_for(examine(model, swarm_id))
     if as_json:
         emit_json([finding.as_json() for finding in findings])
     else:
@@ -42,7 +45,7 @@ def doctor(
     end(ExitCode.ENVIRONMENT if any(finding.status == "fail" for finding in findings) else ExitCode.OK)
 
 
-async def examine(model: str | None) -> list[Finding]:
+async def examine(model: str | None, swarm_id: str | None = None) -> list[Finding]:
     """All findings. What cannot be looked at because an earlier check failed is left out."""
     from swarmq.cli import checks
     from swarmq.cli.preflight import absolute_script
@@ -57,18 +60,21 @@ async def examine(model: str | None) -> list[Finding]:
     session.quiet_logs(settings)
     findings += checks.variables()
     findings.append(checks.state_dir(settings))
-    findings += await servers(settings)
+    findings += await servers(settings, swarm_id)
     findings += await checks.models(settings)
     if model is not None:
         findings.append(await checks.test_call(settings, absolute_script(model)))
     return findings
 
 
-async def servers(settings: Settings) -> list[Finding]:
-    """Redis, workers, beat and swarms. An embedded stack that is down is not started for the sake of a look."""
+async def servers(settings: Settings, swarm_id: str | None = None) -> list[Finding]:
+    """Redis, workers, beat and swarms, or that one. UsageError where there is no such swarm.
+
+    An embedded stack that is down is not started for the sake of a look.
+    """
     from swarmq import devstack
     from swarmq.cli import checks
-    from swarmq.errors import SwarmqError
+    from swarmq.errors import SwarmqError, UsageError
 
     embedded = settings.broker() is None
     if embedded:
@@ -79,17 +85,22 @@ async def servers(settings: Settings) -> list[Finding]:
             return [checks.Finding("redis", "ok", f"embedded, {stack.state}: any command that needs it starts it")]
     try:
         async with connected(settings) as client:
-            return judge(
-                settings, await client.store.health.look(BROKER_QUEUES), list(await client.workers()), embedded
-            )
+            only = None if swarm_id is None else (await client.get(swarm_id)).id
+            look = await client.store.health.look(BROKER_QUEUES, only)
+            return judge(settings, look, list(await client.workers()), embedded, explained=only is not None)
+    except UsageError:
+        raise
     except SwarmqError as error:
         remedy = "swarmq down; swarmq up" if embedded else "start Redis, or mend SWARMQ_REDIS_URL"
         return [checks.Finding("redis", "fail", str(error), remedy)]
 
 
-def judge(settings: Settings, look: FleetLook, found: list[dict[str, Any]], embedded: bool) -> list[Finding]:
-    """What to think of the fleet. Pure but for this machine's clock."""
+def judge(
+    settings: Settings, look: FleetLook, found: list[dict[str, Any]], embedded: bool, *, explained: bool = False
+) -> list[Finding]:
+    """What to think of the fleet, and of its swarms. Pure but for this machine's clock."""
     from swarmq.cli import fleet_checks, stuck
+    from swarmq.cli.explained import explain
 
     around = stuck.surroundings(
         look,
@@ -98,6 +109,10 @@ def judge(settings: Settings, look: FleetLook, found: list[dict[str, Any]], embe
         settings.reconcile_seconds,
         embedded=embedded,
     )
+    if explained:
+        swarms = [finding for swarm in look.swarms for finding in explain(swarm, around)]
+    else:
+        swarms = stuck.swarms(look, around)
     waiting = {queue.removeprefix(BROKER_PREFIX): messages for queue, messages in look.waiting.items()}
     return [
         *fleet_checks.redis(look.server, embedded=embedded),
@@ -106,7 +121,7 @@ def judge(settings: Settings, look: FleetLook, found: list[dict[str, Any]], embe
         *fleet_checks.workers(found),
         fleet_checks.beat(look, found, settings.reconcile_seconds, embedded=embedded),
         fleet_checks.unacked(look, settings.visibility_timeout_seconds),
-        *stuck.swarms(look, around),
+        *swarms,
     ]
 
 

@@ -186,7 +186,8 @@ def swarm_pairs(record: SwarmRecord, now: float) -> list[tuple[str, str]]:
     elif record.plan is not None and record.stage >= 0:
         values.append(("stage", f"{record.stage + 1} of {len(record.plan.stages)}"))
     if record.paused_at and result is None:
-        values.append(("paused", f"{ago(record.paused_at, now)}; let it go on: swarmq resume {spec.id}"))
+        why = f" ({one_line(record.pause_reason, 200)})" if record.pause_reason else ""
+        values.append(("paused", f"{ago(record.paused_at, now)}{why}; let it go on: swarmq resume {spec.id}"))
     if record.cancel_reason:
         values.append(("cancelled", record.cancel_reason))
     error = (result.error if result else None) or record.error

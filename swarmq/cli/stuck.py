@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from swarmq.cli.checks import Finding, Status
 from swarmq.cli.fleet_checks import LATE_TICKS, RESTART_STACK, beats
-from swarmq.cli.render import count, duration
+from swarmq.cli.render import count, duration, one_line
 from swarmq.models.branch import BranchState
 from swarmq.models.swarm import SwarmState
 
@@ -59,7 +59,7 @@ def surroundings(
 
 def swarms(look: FleetLook, around: Surroundings) -> list[Finding]:
     """A finding for each branch, job and swarm that stands still, and one line where all move."""
-    findings = [finding for swarm in look.swarms for finding in _swarm(swarm, around)]
+    findings = [finding for swarm in look.swarms for finding in one_swarm(swarm, around)]
     for swarm_id, error in look.unreadable.items():
         findings.append(Finding("swarm", "fail", error, UPDATE, swarm=swarm_id))
     if not findings:
@@ -69,11 +69,13 @@ def swarms(look: FleetLook, around: Surroundings) -> list[Finding]:
     return findings
 
 
-def _swarm(swarm: SwarmLook, around: Surroundings) -> list[Finding]:
+def one_swarm(swarm: SwarmLook, around: Surroundings) -> list[Finding]:
+    """What stands still in it; empty where nothing does."""
     record = swarm.record
     if record.paused_at and record.cancel_reason is None and not record.state.final:
         past, swarm_id = duration(around.now - record.paused_at), record.spec.id
-        said = f"{swarm_id} is paused for {past}; swarmq resume {swarm_id} lets it go on"
+        why = f" ({one_line(record.pause_reason, 200)})" if record.pause_reason else ""
+        said = f"{swarm_id} is paused for {past}{why}; swarmq resume {swarm_id} lets it go on"
         return [Finding("swarm", "ok", said, since=record.paused_at, swarm=swarm_id)]
     found = [finding for branch in swarm.branches for finding in _branch(swarm, branch, around)]
     found += _jobs(swarm, around)

@@ -153,7 +153,7 @@ def beat_schedule(settings: Settings) -> dict[str, Any]:
     """
 
     def every(task: str, seconds: float) -> dict[str, Any]:
-        return {"task": task, "schedule": seconds, "options": {"queue": CONTROL}}
+        return {"task": task, "schedule": seconds, "options": {"queue": CONTROL, "ignore_result": True}}
 
     return {
         "reconcile": every("swarmq.reconcile", settings.reconcile_seconds),

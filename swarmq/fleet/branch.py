@@ -27,12 +27,13 @@ from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import LeaseLost, SwarmqError
 from swarmq.fleet.claims import LeaseEnd, keep_alive
 from swarmq.fleet.ending import move_on
+from swarmq.fleet.giving_up import given_up
 from swarmq.fleet.observing import LOOK_PATIENCE_SECONDS
 from swarmq.fleet.pool import Job, StopReason
 from swarmq.fleet.racing import stop_losers
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.work import Work, work_for
-from swarmq.models.branch import BranchSpec, Exit, Outcome
+from swarmq.models.branch import BranchSpec, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.store.branches import Claim, Renewal
 
@@ -86,12 +87,7 @@ async def _deliver(
         return claim.status
     await stops.shielded(move_on(runtime.dispatch, swarm_id, claim.record.spec.stage, claim))
     if claim.status == "exhausted":
-        outcome = Outcome(
-            exit=Exit.FAILED,
-            fault="infrastructure",
-            error=f"given up after {claim.deliveries} workers were lost while they ran it (max_deliveries)",
-            checkpoint=claim.record.checkpoint,
-        )
+        outcome = await stops.shielded(given_up(runtime, claim, claim.record))
         return await stops.shielded(_end(runtime, claim, outcome))
     if claim.status == "yielded":  # to the end of the queue, behind the other swarms' branches
         await stops.shielded(runtime.dispatch.branches(swarm_id, [branch_id]))
@@ -200,6 +196,7 @@ async def _reason(runtime: Runtime, claim: Claim) -> str | None:
 
 async def _park(runtime: Runtime, claim: Claim, work: Work) -> None:
     """Give the branch back without a message; where the swarm was resumed meanwhile, it needs one after all."""
+    reached(CrashPoint.BRANCH_PARKED)
     await runtime.store.events.emit(work.swarm_id, work.event(EventType.BRANCH_PARKED, step=work.journal.steps))
     await _leave(work)
     if await _hand_over(runtime, claim, work):

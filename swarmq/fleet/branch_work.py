@@ -23,6 +23,7 @@ from swarmq.fleet.planning import model_of
 from swarmq.fleet.resolving import task_of
 from swarmq.fleet.result_cache import EqualWork
 from swarmq.fleet.runtime import Runtime
+from swarmq.fleet.spending import price_of
 from swarmq.fleet.stages import repository_of
 from swarmq.fleet.standing import plan_of
 from swarmq.models.branch import BranchRecord, Exit, Outcome
@@ -151,7 +152,7 @@ class BranchWork:
         store, spec = self.runtime.store, self.record.spec
         entries = await store.transcripts.load(self.swarm_id, self.branch_id) if self.claim.token > 1 else []
         model_spec = spec.model or model_of(self.runtime, swarm)
-        self.journal.price = self.runtime.models.price(model_spec)
+        self.journal.price = price_of(self.runtime.models, swarm.spec.options, model_spec)
         self.journal.resume(entries)
         adopted = self._continuation.entries if self._continuation is not None else ()
         self._continued_from = next((entry.adopted_from for entry in (*entries, *adopted) if entry.adopted_from), None)

@@ -18,6 +18,7 @@ from swarmq.models.swarm import SubtaskStatus, SwarmRecord
 from swarmq.models.transcript import Entry
 from swarmq.orchestrator.continuing import Circumstances, Verdict, after_end, may_continue, start_anew
 from swarmq.store.store import Store
+from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.swarm_repository import SwarmRepository
 
 
@@ -126,7 +127,8 @@ async def continuation(
         checkpoint = await repository.carry_checkpoint(earlier_id, spec.id, token, checkpoint, spec.base_commit)
         if checkpoint is None:
             return Anew(attempt.source, "the files that it left are gone")
-    entries = adopt(attempt.entries, attempt.source, swarm.spec.options.max_output_tokens)
+    # Thousands of them hold the loop for a tenth of a second.
+    entries = await run_blocking(adopt, attempt.entries, attempt.source, swarm.spec.options.max_output_tokens)
     return Continuation(attempt.source, entries, checkpoint, attempt.outcome.error or attempt.outcome.exit.value)
 
 

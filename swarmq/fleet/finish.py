@@ -6,11 +6,13 @@ import time
 
 import structlog
 
+from swarmq.agent.assignment import Parked
 from swarmq.agent.context import text_tokens
 from swarmq.crash_points import CrashPoint, reached
-from swarmq.errors import EnvironmentFault, ModelError, StoreError, UsageError, WorkspaceError
+from swarmq.errors import DiskFullError, EnvironmentFault, ModelError, StoreError, UsageError, WorkspaceError
 from swarmq.fleet.baselines import find_baseline, keep_baseline
 from swarmq.fleet.claims import held_job
+from swarmq.fleet.lone_calls import Stopped, unless_stopped
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.spending import LimitReached, paid_call
@@ -37,7 +39,10 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
         if ends_here and record.paused_at and record.spec.options.synthesize and record.cancel_reason is None:
             return  # the synthesis is a model call; resuming sends this message again
         if ends_here:
-            record = await _end(runtime, record)
+            try:
+                record = await _end(runtime, record)
+            except Parked:
+                return  # as above
         for canvas in record.canvases:
             reached(CrashPoint.VALUE_SENT)
             await runtime.dispatch.deliver(swarm_id, canvas)
@@ -94,6 +99,8 @@ async def _result(runtime: Runtime, record: SwarmRecord) -> SwarmResult:
             published = await repository.publish()
             branch, commit = published if published is not None else (None, None)
         except EnvironmentFault as failure:
+            if isinstance(failure, StoreError | DiskFullError) and error is None:
+                raise  # may pass: reconcile has the swarm finished again, until that has failed too often
             state, error = SwarmState.FAILED, f"the result branch could not be written: {failure}"
     if spec.options.synthesize and state in (SwarmState.SUCCEEDED, SwarmState.PARTIAL):
         answer, error = await _synthesis(runtime, record, results, error)
@@ -128,8 +135,15 @@ async def _synthesis(
     prompt_tokens = sum(text_tokens(result.text) for result in results)
     try:
         model_spec = record.spec.options.planner_model or model_of(runtime, record)
+        model = await runtime.models.open(model_spec)
         async with paid_call(runtime, record, "finish_swarm", model_spec, prompt_tokens) as call:
-            answer, call.usage = await synthesize(await runtime.models.open(model_spec), record.spec, results)
+            answer, call.usage = await unless_stopped(
+                runtime, record.spec.id, lambda caller: synthesize(model, record.spec, results, caller=caller)
+            )
+    except Stopped:
+        if (await runtime.store.swarms.load(record.spec.id)).cancel_reason is None:
+            raise Parked from None
+        return None, error  # the result is made again, as a cancelled swarm's
     except StoreError:  # says nothing of the synthesis; reconcile has the swarm finished again
         raise
     except (LimitReached, ModelError, UsageError, EnvironmentFault) as failure:  # no key, no such endpoint

@@ -14,6 +14,10 @@ from swarmq.providers.prices import Price
 from swarmq.store.events import encode
 from swarmq.store.store import Store
 from swarmq.store.transcripts import Recorded, Reservation
+from swarmq.workspace.blocking import run_blocking
+
+FEW_ENTRIES = 100
+"""More come only with a conversation that is taken over; thousands would hold the loop for a tenth of a second."""
 
 
 class StoreJournal:
@@ -75,7 +79,7 @@ class StoreJournal:
             self._spec.id,
             self._token,
             self._index,
-            [entry.encode() for entry in entries],
+            _encoded(entries) if len(entries) <= FEW_ENTRIES else await run_blocking(_encoded, entries),
             [encode(event) for event in events],
             steps=steps,
             tool_calls=tool_calls,
@@ -106,6 +110,10 @@ class StoreJournal:
 
     def _cost(self, usage: Usage) -> int | None:
         return None if self.price is None else self.price.nano_usd(usage)
+
+
+def _encoded(entries: Sequence[Entry]) -> list[bytes]:
+    return [entry.encode() for entry in entries]
 
 
 def reservation(expected: Usage, price: Price | None) -> Reservation:

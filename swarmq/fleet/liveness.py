@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from celery.beat import Scheduler
-
+from swarmq.fleet.beat import SteadyScheduler
 from swarmq.settings import Settings
 
 SILENT_SECONDS = 300.0
@@ -69,13 +68,13 @@ class Probes:
             (self._directory / name).touch()
 
 
-class TouchingScheduler(Scheduler):  # type: ignore[misc]
+class TouchingScheduler(SteadyScheduler):
     """Beat's scheduler, which says with each turn that it turns."""
 
     probes = Probes(None, 0)
 
-    def tick(self, *arguments: Any, **options: Any) -> Any:
-        waits: Any = super().tick(*arguments, **options)
+    def tick(self) -> float:
+        waits_seconds = super().tick()
         self.probes.heard()
         self.probes.alive()
-        return waits
+        return waits_seconds

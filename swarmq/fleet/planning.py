@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 
 from swarmq.agent.context import text_tokens
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import EnvironmentFault, ModelError, StoreError, UsageError
 from swarmq.fleet.claims import held_job
+from swarmq.fleet.lone_calls import Stopped, unless_stopped
 from swarmq.fleet.pod_access import require_pods
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.spending import LimitReached, paid_call, require_price
@@ -17,6 +18,7 @@ from swarmq.models.plan import Plan
 from swarmq.models.swarm import SwarmRecord, SwarmState
 from swarmq.orchestrator.decompose import Decomposition, given_plan, plan_task, single_subtask
 from swarmq.orchestrator.racing import models_of
+from swarmq.providers.limiter import Caller
 
 
 async def plan_swarm(runtime: Runtime, swarm_id: str) -> None:
@@ -31,10 +33,11 @@ async def plan_swarm(runtime: Runtime, swarm_id: str) -> None:
         if record.cancel_reason is None and record.error is None and record.plan is None:
             await store.swarms.set_state(swarm_id, SwarmState.PLANNING, {SwarmState.SUBMITTED})
             try:
-                decomposition = await _unless_cancelled(runtime, record)
-                if decomposition is not None:
-                    reached(CrashPoint.PLAN_RECORDED)
-                    await store.swarms.set_plan(swarm_id, decomposition.plan, note=decomposition.note)
+                decomposition = await unless_stopped(runtime, swarm_id, partial(_decompose, runtime, record))
+                reached(CrashPoint.PLAN_RECORDED)
+                await store.swarms.set_plan(swarm_id, decomposition.plan, note=decomposition.note)
+            except Stopped:
+                pass
             except LimitReached as error:
                 await store.swarms.set_error(swarm_id, f"planning failed: {error}", limit=error.limit)
             except StoreError:  # says nothing of the task; reconcile has it planned again
@@ -42,6 +45,8 @@ async def plan_swarm(runtime: Runtime, swarm_id: str) -> None:
             except (ModelError, EnvironmentFault, UsageError) as error:
                 await store.swarms.set_error(swarm_id, f"planning failed: {error}")
         record = await store.swarms.load(swarm_id)
+        if record.plan is None and record.error is None and record.cancel_reason is None:
+            return  # paused before the planner's call
     if record.cancel_reason is not None or record.error is not None:
         await finish(runtime, record)
     else:
@@ -49,27 +54,7 @@ async def plan_swarm(runtime: Runtime, swarm_id: str) -> None:
         await dispatch.start_stage(swarm_id, 0)
 
 
-async def _unless_cancelled(runtime: Runtime, record: SwarmRecord) -> Decomposition | None:
-    """None as soon as the swarm is marked cancelled: the planner's model call is aborted, and not waited for."""
-
-    async def mark() -> None:
-        while (await runtime.store.swarms.load(record.spec.id)).cancel_reason is None:
-            await asyncio.sleep(runtime.settings.heartbeat_seconds)
-
-    planning, marked = asyncio.create_task(_decompose(runtime, record)), asyncio.create_task(mark())
-    try:
-        await asyncio.wait({planning, marked}, return_when=asyncio.FIRST_COMPLETED)
-        if planning.done():
-            return planning.result()
-        marked.result()
-        return None
-    finally:
-        planning.cancel()
-        marked.cancel()
-        await asyncio.gather(planning, marked, return_exceptions=True)
-
-
-async def _decompose(runtime: Runtime, record: SwarmRecord) -> Decomposition:
+async def _decompose(runtime: Runtime, record: SwarmRecord, caller: Caller) -> Decomposition:
     """The producer's own plan, a single subtask, or the model's answer. The branches' model is checked in any case."""
     spec, branches_model = record.spec, model_of(runtime, record)
     planner = spec.options.planner_model or branches_model
@@ -86,7 +71,7 @@ async def _decompose(runtime: Runtime, record: SwarmRecord) -> Decomposition:
     if spec.options.strategy == "none":
         return Decomposition(Plan(subtasks=(single_subtask(spec),)), None, Usage())
     async with paid_call(runtime, record, "plan", planner, text_tokens(spec.task + spec.context)) as call:
-        decomposition = await plan_task(await runtime.models.open(planner), spec)
+        decomposition = await plan_task(await runtime.models.open(planner), spec, caller)
         call.usage = decomposition.usage
     return decomposition
 

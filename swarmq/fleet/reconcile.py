@@ -138,13 +138,15 @@ class _Swarm:
                 await cancel_branch(self.store, self.dispatch, self.id, branch.spec.id, reason or "")
 
     async def _move_branches(self, stuck: Stuck) -> int:
-        due = await self._due([standstill(branch) for branch in (*stuck.send, *stuck.stop)])
+        # Of their own: a branch that was to be stopped and loses its holder is sent at once.
+        stops = {branch.spec.id: f"stop:{standstill(branch)}" for branch in stuck.stop}
+        due = await self._due([*map(standstill, stuck.send), *stops.values()])
         send = [branch.spec.id for branch in stuck.send if standstill(branch) in due]
         for branch_id in send:
             log.warning("branch stands still, sending its message again", swarm=self.id, branch=branch_id)
             await self.store.budgets.lapse(self.id, branch_id)
         await self.dispatch.branches(self.id, send)
-        stop = [branch.spec.id for branch in stuck.stop if standstill(branch) in due]
+        stop = [branch_id for branch_id, name in stops.items() if name in due]
         await self.dispatch.terminate([branch_task_id(self.id, branch_id) for branch_id in stop])
         return len(send)
 

@@ -13,6 +13,7 @@ from swarmq.fleet.runtime import Runtime
 from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.swarm import SwarmRecord
+from swarmq.providers.prices import Price
 from swarmq.providers.registry import Models
 
 INSTRUCTION_TOKENS = 3_000
@@ -54,6 +55,12 @@ async def paid_call(
         used = call.usage != Usage()
         nano_usd = None if price is None and used else 0 if price is None else price.nano_usd(call.usage)
         await budgets.settle(swarm_id, job, call.usage, nano_usd)
+
+
+def price_of(models: Models, options: SwarmOptions, model_spec: str) -> Price | None:
+    """What a branch's calls cost. OptionError as below: this worker's settings may lack what the planner's had."""
+    require_price(models, options, (model_spec,))
+    return models.price(model_spec)
 
 
 def require_price(models: Models, options: SwarmOptions, model_specs: Iterable[str]) -> None:

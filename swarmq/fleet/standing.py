@@ -35,10 +35,20 @@ class Standing:
 
     @classmethod
     async def load(cls, store: Store, swarm_id: str, record: SwarmRecord | None = None) -> Standing:
-        """NotFoundError, SchemaError."""
-        record = record or await store.swarms.load(swarm_id)
-        stages = await store.stages.load_all(swarm_id, record.stage)
-        return cls(record, stages, await store.branches.load_all(swarm_id), await store.races.load(swarm_id))
+        """All as of one moment, as far as it matters: what others do meanwhile must not look like the swarm's end.
+
+        The record comes behind the stages, so that one that is finished has its results in it; and it is all read
+        again where a stage was opened meanwhile, whose branches would be there without it. NotFoundError, SchemaError.
+        """
+        before = record or await store.swarms.load(swarm_id)
+        while True:
+            stages = await store.stages.load_all(swarm_id, before.stage)
+            record = await store.swarms.load(swarm_id)
+            branches, races = await store.branches.load_all(swarm_id), await store.races.load(swarm_id)
+            after = await store.swarms.load(swarm_id)
+            if before.stage == after.stage:
+                return cls(record, stages, branches, races)
+            before = after
 
     @property
     def plan(self) -> Plan:

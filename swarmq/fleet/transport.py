@@ -71,8 +71,14 @@ class QoS(redis.QoS):
             super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
 
 
-class _NoRepairs:
-    """For channels: what the event loop of a worker reads from fails at the first error."""
+class _Frugal:
+    """For channels: what the event loop of a worker reads from fails at the first error.
+
+    And all else goes through one client, which takes a connection of the channel's pool for each command: kombu makes
+    one for every message that is sent or acknowledged, a millisecond each.
+    """
+
+    _sender: Any = None
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         parameters: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
@@ -80,8 +86,15 @@ class _NoRepairs:
             parameters |= {"retry": blocking_once(), "retry_on_timeout": False}
         return parameters
 
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous=True)  # type: ignore[misc]
+        if self._sender is None or self._sender.connection_pool is not self.pool:  # type: ignore[attr-defined]
+            self._sender = super()._create_client()  # type: ignore[misc]
+        return self._sender
 
-class Channel(_NoRepairs, redis.Channel):
+
+class Channel(_Frugal, redis.Channel):
     QoS = QoS
 
 
@@ -89,7 +102,7 @@ class Transport(redis.Transport):
     Channel = Channel
 
 
-class SentinelChannel(_NoRepairs, redis.SentinelChannel):
+class SentinelChannel(_Frugal, redis.SentinelChannel):
     QoS = QoS
 
 

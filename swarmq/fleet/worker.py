@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from swarmq.crash_points import CrashPoint, arm, reached
+from swarmq.crash_points import CrashPoint, arm, armed, reached
 from swarmq.errors import UsageError
 from swarmq.kubernetes.worker_pods import host_of
 from swarmq.logs import configure_logs
@@ -52,7 +52,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     configure_logs(settings)
     configure_blocking(settings.blocking_threads)
     hide_environment()
-    arm(settings.trap())
+    arm(settings.crash_file)
     from celery.concurrency import get_implementation
     from celery.signals import before_task_publish, heartbeat_sent, worker_ready, worker_shutting_down
     from celery.utils.nodenames import default_nodename, host_format
@@ -92,7 +92,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
 
     worker_ready.connect(ready, weak=False)
     worker_shutting_down.connect(leaving, weak=False)
-    if settings.crash_point is not None:  # Celery publishes the members of a chord in a loop of its own
+    if armed():  # Celery publishes the members of a chord in a loop of its own
         before_task_publish.connect(_publishing, "swarmq.run_branch", weak=False)
     width = concurrency or max(getattr(settings, f"{queue}_concurrency") for queue in queues)
     # Not worker_main: Celery's command line imports Flower and a shell first, 0.3 s of every start.
@@ -178,15 +178,14 @@ def run_beat() -> None:
     """Run beat in this process. Its ticks are idempotent, so that a second beat, or none for a while, does no harm."""
     settings = load_settings()
     configure_logs(settings)
-    arm(settings.trap())
-    from swarmq.fleet.app import require_url
-    from swarmq.fleet.build import build_app
+    arm(settings.crash_file)
+    from swarmq.fleet.app import make_app, require_url
     from swarmq.fleet.liveness import Probes, TouchingScheduler
     from swarmq.fleet.startup import warn_in_background, warn_of_variables
 
     TouchingScheduler.probes = Probes.of(settings)
     url = require_url(settings)
-    app = build_app(settings, url)
+    app = make_app(settings, url)  # without the tasks, which it only names: half of its start and of its memory
     warn_of_variables()
     warn_in_background(url)
     beat = app.Beat(

@@ -70,3 +70,8 @@ class Report:
     retry_after_seconds: float = 0.0
     signs: RateSigns = NO_SIGNS
     tokens: int = 0
+
+    @property
+    def limited(self) -> bool:
+        """Whether the endpoint asks for less, now or from everybody."""
+        return self.verdict in (Verdict.LIMITED, Verdict.OVERLOADED)

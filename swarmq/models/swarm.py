@@ -246,6 +246,7 @@ class SwarmRecord(Record):
     stage: int = -1
     cancel_reason: str | None = None
     paused_at: float = Field(0.0, description="Since when no new step starts; 0: it is not paused.")
+    pause_reason: str | None = None
     canvases: tuple[dict[str, Any], ...] = ()
     recorded_at: float = Field(0.0, description="By the clock of Redis, as the times below; the producer's is in spec.")
     started_at: float = 0.0
@@ -274,6 +275,7 @@ class SwarmStatus(Record):
     tokens: int = 0
     cost_usd: float | None = Field(None, description="So far; None where the price of a model is not known.")
     paused: bool = False
+    pause_reason: str | None = None
     created_at: float
     finished_at: float = 0.0
     branch: str | None = None

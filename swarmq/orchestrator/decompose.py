@@ -52,16 +52,16 @@ def given_plan(plan: Plan, spec: SwarmSpec) -> Decomposition:
     return Decomposition(settled.plan, settled.note, Usage())
 
 
-async def plan_task(model: ChatModel, spec: SwarmSpec) -> Decomposition:
+async def plan_task(model: ChatModel, spec: SwarmSpec, caller: Caller | None = None) -> Decomposition:
     """``decompose`` with a picture of the swarm's repository, where it has one."""
     overview = ""
     if spec.repo is not None and spec.base_commit is not None:
         overview = await repository_overview(Path(spec.repo), spec.base_commit)
-    return await decompose(model, spec, overview=overview)
+    return await decompose(model, spec, caller, overview=overview)
 
 
 async def decompose(
-    model: ChatModel, spec: SwarmSpec, *, overview: str = "", clock: Clock | None = None
+    model: ChatModel, spec: SwarmSpec, caller: Caller | None = None, *, overview: str = "", clock: Clock | None = None
 ) -> Decomposition:
     """Ask for a plan. ``overview`` tells the planner what the repository holds.
 
@@ -71,7 +71,7 @@ async def decompose(
     if spec.options.strategy is Strategy.NONE:
         return Decomposition(Plan(subtasks=(single_subtask(spec),)), None, Usage())
     has_files = spec.repo is not None
-    conversation = model.conversation([submit_plan(has_files=has_files)], Caller(spec.id))
+    conversation = model.conversation([submit_plan(has_files=has_files)], caller or Caller(spec.id))
     conversation.append(system(system_text(spec, has_files=has_files)))
     conversation.append(user(task_text(spec, overview)))
     try:

@@ -26,14 +26,18 @@ results, and say plainly what failed or stayed open. Add nothing that is in none
 
 
 async def synthesize(
-    model: ChatModel, spec: SwarmSpec, results: Sequence[SubtaskResult], clock: Clock | None = None
+    model: ChatModel,
+    spec: SwarmSpec,
+    results: Sequence[SubtaskResult],
+    clock: Clock | None = None,
+    caller: Caller | None = None,
 ) -> tuple[str, Usage]:
     """The answer and what it cost. Raises ModelError where the model gave none."""
     clock = clock or Clock()
     budget_tokens = int(target_tokens(model.context_window_tokens) * RESULTS_SHARE)
     text = f"The task:\n\n{spec.task.strip()}\n\n{results_text(results, budget_tokens, shared=False)}"
     patience, progress = Patience.of(spec.options), Progress()
-    conversation = model.conversation([], Caller(spec.id))
+    conversation = model.conversation([], caller or Caller(spec.id))
     conversation.append(system(_SYSTEM))
     conversation.append(user(text))
     try:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import ModelError, PermanentModelError
 from swarmq.models.limits import Rates, Report, Verdict, Wish
 from swarmq.models.messages import Completion, Message, ToolSpec
@@ -57,6 +58,7 @@ class HttpConversation:
             try:
                 if permit.waited_seconds:
                     await self._caller.on_waited(permit.waited_seconds)
+                reached(CrashPoint.CALL_MADE)
                 completion = await self._answer(body, max_output_tokens, temperature, timeout_seconds)
                 counted = self._dialect.counted_tokens(completion.usage)
                 report = Report(Verdict.ANSWERED, signs=self._channel.signs, tokens=counted)

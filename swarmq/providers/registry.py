@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -19,8 +20,9 @@ from swarmq.providers.prices import FREE, Price, price_of
 from swarmq.providers.transport import Channel
 from swarmq.providers.windows import DEFAULT_WINDOW_TOKENS, context_window_tokens
 from swarmq.settings import EndpointSettings, Settings
-from swarmq.testing.script import Script
-from swarmq.testing.scripted import ScriptedServer
+
+if TYPE_CHECKING:
+    from swarmq.testing import ScriptedServer
 
 SCRIPTED = "scripted"
 
@@ -61,6 +63,8 @@ class Models:
         """Whether ``spec`` can be opened here. Raises UsageError or EnvironmentFault, each with the way out."""
         endpoint_name, name = self._split(spec)
         if endpoint_name == SCRIPTED:
+            from swarmq.testing import Script  # with yaml a twentieth of a worker's start; few ever run a script
+
             Script.load(_script_file(name).path)
         else:
             self._key(endpoint_name, self._endpoint(endpoint_name))
@@ -93,6 +97,8 @@ class Models:
             await server.aclose()
 
     async def _open_scripted(self, spec: str, file: _ScriptFile) -> ChatModel:
+        from swarmq.testing import Script, ScriptedServer
+
         async with self._starting:
             if file not in self._open:
                 script = await asyncio.to_thread(Script.load, file.path)

@@ -30,7 +30,8 @@ class Control:
     async def pause(self, swarm_id: str, reason: str) -> bool:
         """No new step starts from now on. False where the swarm has ended or is to stop; pausing twice is once."""
         paused = Event(type=EventType.SWARM_PAUSED, at=time.time(), swarm=swarm_id, data={"reason": reason})
-        return bool(await self._gate.script("swarm_pause", (keys.SWARM(swarm_id),), (encode(paused), new_call_id())))
+        arguments = (encode(paused), new_call_id(), reason)
+        return bool(await self._gate.script("swarm_pause", (keys.SWARM(swarm_id),), arguments))
 
     async def resume(self, swarm_id: str) -> Resumed:
         """Let it go on; the answer says what is to be published."""

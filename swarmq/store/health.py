@@ -78,13 +78,13 @@ class Health:
         """Note that ``reconcile`` has looked at all swarms."""
         await self._gate.call("SET", keys.TICK(), dump_value({"at": await self._gate.now(), "every": every_seconds}))
 
-    async def look(self, queues: Sequence[str]) -> FleetLook:
-        """A few round trips, and a few more for each unfinished swarm. StoreError."""
+    async def look(self, queues: Sequence[str], only: str | None = None) -> FleetLook:
+        """A few round trips, and a few more for each unfinished swarm, or for ``only`` that one. StoreError."""
         lengths = [("LLEN", f"{queue}{end}") for queue in queues for end in PRIORITY_LISTS]
         commands = [("HLEN", UNACKED), ("ZRANGE", UNACKED_INDEX, 0, 0, "WITHSCORES"), ("GET", keys.TICK()), *lengths]
         unacked, oldest, tick, *waiting = await self._gate.batch(commands)
         width = len(PRIORITY_LISTS)
-        active = await self._swarms.active()
+        active = await self._swarms.active() if only is None else [only]
         swarms, unreadable = [], {}
         for swarm_id in active[:MOST_SWARMS]:
             try:

@@ -25,7 +25,10 @@ from swarmq.store.line import Command, Word
 
 TASK_PREVIEW_CHARACTERS = 200
 DAY_SECONDS = 86_400
-_STATUS_FIELDS = ("v", "state", "task", "stage", "stages", "created_at", "finished_at", "branch", "paused_at")
+_STATUS_FIELDS = (
+    *("v", "state", "task", "stage", "stages", "created_at", "finished_at", "branch"),
+    *("paused_at", "pause_reason"),
+)
 _STATUS_COUNTERS = ("steps", "input_tokens", "output_tokens", "cost_nano_usd", "unpriced_calls")
 _PAGE = 100
 
@@ -238,6 +241,7 @@ def _record(
         stage=int(fields["stage"]),
         cancel_reason=None if cancel_reason is None else cancel_reason.decode(),
         paused_at=float(fields.get("paused_at", 0)),
+        pause_reason=fields["pause_reason"].decode() if "pause_reason" in fields else None,
         canvases=tuple(orjson.loads(canvas) for canvas in canvases),
         recorded_at=float(fields.get("recorded_at", 0)),
         started_at=float(fields.get("started_at", 0)),
@@ -285,6 +289,7 @@ def _status(swarm_id: str, replies: Sequence[Any]) -> SwarmStatus | None:
         tokens=input_tokens + output_tokens,
         cost_usd=None if unpriced else nano_usd / NANO_PER_USD,
         paused=fields["paused_at"] is not None,
+        pause_reason=fields["pause_reason"].decode() if fields["pause_reason"] else None,
         created_at=float(fields["created_at"]),
         finished_at=float(fields["finished_at"] or 0),
         branch=fields["branch"].decode() if fields["branch"] else None,

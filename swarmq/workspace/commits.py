@@ -10,8 +10,9 @@ from pathlib import Path
 
 from swarmq.errors import UncommittableError, WorkspaceError
 from swarmq.workspace.adoption import adopted_head
-from swarmq.workspace.commit_object import checkpoint_message, with_trailers
+from swarmq.workspace.commit_object import CommitObject, checkpoint_message, with_trailers
 from swarmq.workspace.git import IDENTITY
+from swarmq.workspace.loose_objects import store_commit
 from swarmq.workspace.private_clone import PrivateClone, valid_commit
 from swarmq.workspace.staging import changed_names, numstat, stage, write_tree
 from swarmq.workspace.worktrees import Worktree, fence, index_of, view_of
@@ -35,15 +36,13 @@ class CommitInfo:
     deletions: int
 
 
-def identity(author: str = IDENTITY) -> dict[str, str]:
-    """The variables that name an author (``Name <email>``); the committer is always swarmq."""
-    variables: dict[str, str] = {}
-    for role, person in (("AUTHOR", author), ("COMMITTER", IDENTITY)):
-        name, _, email = person.partition("<")
-        # git refuses an empty name and takes these characters out of any other.
-        variables[f"GIT_{role}_NAME"] = re.sub(r"[<>\s]+", " ", name).strip() or "swarmq"
-        variables[f"GIT_{role}_EMAIL"] = re.sub(r"[<>\s]+", "", email) or "swarmq@localhost"
-    return variables
+def signature(role: str, person: str, at: int) -> bytes:
+    """The header of a commit that names a person (``Name <email>``); ``at`` is Unix seconds."""
+    name, _, email = person.partition("<")
+    # Neither part may hold what would end it.
+    name = re.sub(r"[<>\s\0-\x1f]+", " ", name).strip() or "swarmq"
+    email = re.sub(r"[<>\s\0-\x1f]+", "", email) or "swarmq@localhost"
+    return f"{role} {name} <{email}> {at} +0000".encode("utf-8", "surrogateescape")
 
 
 def checkpoint(clone: PrivateClone, worktree: Worktree, previous: str | None) -> str | None:
@@ -56,7 +55,7 @@ def checkpoint(clone: PrivateClone, worktree: Worktree, previous: str | None) ->
     if (tree, head) == _last(clone, worktree, previous):
         return None
     message = checkpoint_message(worktree.base, worktree.token)
-    commit = clone.git.run("commit-tree", tree, "-p", head, "-m", message, variables=identity()).text
+    commit = write_commit(clone, tree, (head,), message.encode())
     with fence(clone, worktree.branch_id, worktree.token) as check:
         move_ref(clone, clone.checkpoint_ref(worktree.branch_id), commit, previous, check)
     clone.saved[commit] = (tree, head)
@@ -112,8 +111,9 @@ def commit(
 
 def write_commit(clone: PrivateClone, tree: str, parents: Sequence[str], message: bytes, author: str = IDENTITY) -> str:
     """Store a commit of ours; its id."""
-    named = [word for parent in parents for word in ("-p", parent)]
-    return clone.git.run("commit-tree", tree, *named, "-F", "-", stdin=message, variables=identity(author)).text
+    now = int(time.time())
+    headers = signature("author", author, now), signature("committer", IDENTITY, now)
+    return store_commit(clone.git_dir / "objects", CommitObject(tree, tuple(parents), headers, message))
 
 
 def changed_files(clone: PrivateClone, worktree: Worktree) -> tuple[str, ...]:

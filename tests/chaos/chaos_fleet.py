@@ -6,6 +6,8 @@ import contextlib
 import itertools
 import os
 import signal
+import struct
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -30,8 +32,10 @@ from swarmq.store import keys
 from swarmq.sync_client import SwarmHandle
 
 PROCESSES = {"control": "control", "integrate": "integrate", "agents-1": "agents", "agents-2": "agents", "beat": ""}
+"""By name: the queue that it works for; beat has none."""
 LEASE_SECONDS, PATIENCE_SECONDS, VISIBILITY_SECONDS = 3.0, 3.0, 5
-END_SECONDS = 60.0
+END_SECONDS = 120.0
+"""What takes longer hangs."""
 ENDED = float("inf")
 MAX_SUBAGENTS = 7
 """Fewer than stage 0 has branches: one waits for a slot."""
@@ -40,6 +44,7 @@ VARIABLES = {
     "SWARMQ_REDIS_RETRY_SECONDS": "6",
     "SWARMQ_SHUTDOWN_SECONDS": "5",
 }
+RESTORE_LOCK = "unacked_mutex"
 
 
 @dataclass
@@ -51,23 +56,22 @@ class ChaosFleet:
     client: Client
     redis: redis.Redis
     waits: ProcessorWaits
-    variables: dict[str, dict[str, str]] = field(default_factory=dict)
-    """What single processes get besides, by name, whenever they are started."""
-    _trapped: set[str] = field(default_factory=set)
+    clocks: Clocks | None = None
+    """Those of the processes, where they may be wrong."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def start(self, *names: str, **variables: str) -> None:
+    def start(self, *names: str) -> None:
         """Start processes without waiting for them."""
         for name in names:
-            own = self.variables.get(name, {}) | variables
-            if name == "beat":
-                self.stack.start("beat", "beat", **own)
+            clock = self.clocks.variables(name) if self.clocks is not None else {}
+            if PROCESSES[name]:
+                self.stack.start_worker(PROCESSES[name], name, **clock)
             else:
-                self.stack.start_worker(PROCESSES[name], name, **own)
+                self.stack.start(name, "beat", **clock)
 
     def ready(self, *names: str) -> None:
         for name in names:
-            if name != "beat":
+            if PROCESSES[name]:
                 self.stack.await_worker(name)
 
     def kill(self, *names: str) -> None:
@@ -84,9 +88,9 @@ class ChaosFleet:
         for name in names:
             assert self.stack.kill(name, signal.SIGTERM) in (0, -signal.SIGTERM), self.stack.log(name)[-2000:]
 
-    def restart(self, *names: str, **variables: str) -> None:
+    def restart(self, *names: str) -> None:
         self.kill(*(name for name in names if name in self.stack.processes))
-        self.start(*names, **variables)
+        self.start(*names)
         self.ready(*names)
 
     def pid(self, name: str) -> int:
@@ -95,39 +99,58 @@ class ChaosFleet:
     def heal(self) -> None:
         """Whatever a test left: everything runs, nothing is in its way."""
         self.wire.heal()
-        self.variables.clear()
+        self.trap_file.unlink(missing_ok=True)
+        if self.clocks is not None:
+            self.clocks.set(0, *PROCESSES)
         if self.stack.valkey.poll() is not None:
             self.stack.start_valkey()
         for name, process in list(self.stack.processes.items()):
             process.send_signal(signal.SIGCONT)
-            if name not in PROCESSES or name in self._trapped or process.poll() is not None:
+            if name not in PROCESSES or process.poll() is not None:
                 self.kill(name)
-        self._trapped.clear()
+        self.redis.delete(RESTORE_LOCK)
         missing = [name for name in PROCESSES if name not in self.stack.processes]
         self.start(*missing)
         self.ready(*missing)
 
-    def trap(self, point: str, *names: str) -> Path:
-        """Start these processes again, each with a trap; returns the file that will say in which one it has sprung."""
-        marker = self.stack.root / f"marker-{next(self._numbers)}"
-        self._trapped.update(names)
-        self.restart(*names, SWARMQ_CRASH_POINT=point, SWARMQ_CRASH_MARKER=str(marker))
-        return marker
+    @property
+    def trap_file(self) -> Path:
+        return self.stack.root / "trap"
 
-    def sprung(self, marker: Path) -> int:
-        """Wait until a process has died in its trap, and start it again without one; the id that it had."""
-        until(lambda: marker.exists() or None, "a process at its crash point")
-        pid = until(lambda: int(marker.read_text() or 0) or None, "the process that was there")
+    def trap(self, trap: str) -> None:
+        """Set a trap at a crash point, for whichever process comes by."""
+        made = self.trap_file.with_name("trap-in-making")
+        made.write_text(trap)
+        made.replace(self.trap_file)
+
+    def sprung(self) -> int:
+        """Wait until a process has died in the trap, and start it again; the id that it had."""
+        gone = self.stack.root.glob
+        file = until(lambda: next(iter(gone("trap.*")), None), "a process at its crash point", END_SECONDS)
+        pid = int(file.suffix[1:])
+        file.unlink()
         name = next(name for name, process in self.stack.processes.items() if process.pid == pid)
         self.kill(name)
         self.start(name)
-        self._trapped.discard(name)
         return pid
+
+    def keep_unacked(self) -> None:
+        """From now on no worker hands back what dead ones have left unacknowledged: kombu's lock for that is held."""
+        self.redis.set(RESTORE_LOCK, "the test")
+
+    def outdate_unacked(self) -> None:
+        """As if all messages were unacknowledged for so long that they are handed back, whoever's clock dated them."""
+        for tag in list[Any](self.redis.zrange("unacked_index", 0, -1)):
+            self.redis.zadd("unacked_index", {tag: 0}, xx=True)
 
     def drained(self) -> None:
         """Until every message has been taken from the queues."""
         queues = ("swarmq.control", "swarmq.integrate", "swarmq.agents")
         until(lambda: not any(self.redis.llen(queue) for queue in queues) or None, "empty queues")
+
+    def recovery(self, since: float, until: float | None = None) -> Recovery:
+        """Between two times of ``time.monotonic``; the second is now unless it is given."""
+        return self.waits.recovery(since, time.monotonic() if until is None else until, LEASE_SECONDS)
 
     def begin(self, **options: Any) -> ChaosSwarm:
         """Submit the swarm to a repository of its own. From here on its model calls and tool runs are counted."""
@@ -197,9 +220,7 @@ class ChaosSwarm:
         return Blow(self, self.held_by(pids if pids is not None else own or None))
 
     def note_recovery(self, since: float, until: float | None = None) -> None:
-        """Between two times of ``time.monotonic``; the second is now unless it is given."""
-        end = time.monotonic() if until is None else until
-        self.recoveries.append(self.fleet.waits.recovery(since, end, LEASE_SECONDS))
+        self.recoveries.append(self.fleet.recovery(since, until))
 
     def note_pause(self) -> None:
         """The longest time between two events of the swarm: where a message got lost, all may stand still."""
@@ -250,20 +271,43 @@ class Blow:
         return lengths
 
 
+class Clocks:
+    """The processes' wall clocks, each off by what ``set`` says, from that moment on."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.set(0, *PROCESSES)
+        source = Path(__file__).with_name("clock.c")
+        command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(directory / "clock.so"), str(source), "-ldl"]
+        subprocess.run(command, check=True)
+
+    def variables(self, name: str) -> dict[str, str]:
+        return {"LD_PRELOAD": str(self._directory / "clock.so"), "CLOCK_OFFSET_FILE": str(self._offset(name))}
+
+    def set(self, seconds: int, *names: str) -> None:
+        for name in names:
+            with self._offset(name).open("r+b" if self._offset(name).exists() else "wb") as file:
+                file.write(struct.pack("q", seconds))
+
+    def _offset(self, name: str) -> Path:
+        return self._directory / f"offset-{name}"
+
+
 @contextlib.contextmanager
-def chaos_fleet() -> Iterator[ChaosFleet]:
+def chaos_fleet(*, clocks: bool = False) -> Iterator[ChaosFleet]:
     with contextlib.ExitStack() as stack:
         fleet = stack.enter_context(running_fleet(start=False, script=script()))
         wire = Wire(fleet.root / "valkey.sock")
         stack.callback(wire.close)
         password = fleet.url.split(":")[2].split("@")[0]
         fleet.variables |= VARIABLES | {"SWARMQ_REDIS_URL": f"redis://:{password}@127.0.0.1:{wire.port}/0"}
+        fleet.variables["SWARMQ_CRASH_FILE"] = str(fleet.root / "trap")
         client = stack.enter_context(Client(fleet.url, settings=fleet.settings()))
         behind = stack.enter_context(redis.Redis(unix_socket_path=str(fleet.root / "valkey.sock"), password=password))
         client.list(1)  # connects: the swarms of plain messages are looked at without a call that would
         waits = ProcessorWaits(lambda: [os.getpid(), fleet.valkey.pid, *(p.pid for p in fleet.processes.values())])
         stack.callback(waits.close)
-        chaos = ChaosFleet(fleet, wire, client, behind, waits)
+        chaos = ChaosFleet(fleet, wire, client, behind, waits, Clocks(fleet.root) if clocks else None)
         chaos.heal()
         yield chaos
 
@@ -271,13 +315,14 @@ def chaos_fleet() -> Iterator[ChaosFleet]:
 class Fleets:
     """One fleet for many faults; a failure gets the next one a new fleet, so that it is its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clocks: bool = False) -> None:
+        self._clocks = clocks
         self._entered: Any = None
         self._fleet: ChaosFleet | None = None
 
     def get(self) -> ChaosFleet:
         if self._fleet is None:
-            self._entered = chaos_fleet()
+            self._entered = chaos_fleet(clocks=self._clocks)
             self._fleet = self._entered.__enter__()
         self._fleet.heal()
         return self._fleet
@@ -288,7 +333,13 @@ class Fleets:
             self._fleet = None
             self._entered.__exit__(None, None, None)
 
-    def quiet(self, check: Callable[[ChaosFleet], None]) -> None:
-        if self._fleet is not None:
-            self._fleet.heal()
+    def check(self, check: Callable[[ChaosFleet], None]) -> None:
+        """Of the fleet as it is, healed; where that fails it is not used again."""
+        if self._fleet is None:
+            return
+        self._fleet.heal()
+        try:
             check(self._fleet)
+        except BaseException:
+            self.close()
+            raise

@@ -66,8 +66,9 @@ def command(part: Part, step: int) -> str:
     The last two steps write the same: one that was interrupted leaves no trace in the result, as with an agent that
     checks what it did.
     """
+    lines = " ".join(str(line) for line in range(1, min(step, LINES) + 1))
     slow = f"sleep {SLOW_TOOL_SECONDS}; " if step == SLOW_TOOL_STEP else ""
-    return f"echo {step} >> $LEDGER/{part.name}; {slow}seq {min(step, LINES)} > {part.name}.txt"
+    return f"echo {step} >> $LEDGER/{part.name}; {slow}printf '%s\\n' {lines} > {part.name}.txt"
 
 
 def expected_files() -> dict[str, str]:

@@ -27,18 +27,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("run_number", range(1, runs + 1), ids=lambda number: f"{RUN}{number}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fleets() -> Iterator[Fleets]:
     kept = Fleets()
     yield kept
-    try:
-        kept.quiet(check_quiet)
-    finally:
-        kept.close()
+    kept.close()
+
+
+@pytest.fixture(scope="module")
+def _quiet(fleets: Fleets) -> Iterator[None]:
+    """At the end of each file of tests nothing waits any more."""
+    yield
+    fleets.check(check_quiet)
 
 
 @pytest.fixture
-def fleet(fleets: Fleets, request: pytest.FixtureRequest) -> Iterator[ChaosFleet]:
+def fleet(fleets: Fleets, request: pytest.FixtureRequest, _quiet: None) -> Iterator[ChaosFleet]:
     yield fleets.get()
     if getattr(request.node, "failed", False):
         fleets.close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SAMPLE_SECONDS = 0.1
+SAMPLE_SECONDS = 0.25
 PRESSURE = Path("/proc/pressure/cpu")
 NANOSECONDS, MICROSECONDS = 1e-9, 1e-6
 
@@ -66,7 +67,8 @@ class ProcessorWaits:
 
     def _fleet_seconds(self) -> float:
         """What all threads of the fleet have waited since the last look; one that is new, since it began."""
-        seen = {thread: seconds for pid in list(self._pids()) for thread, seconds in thread_waits(pid)}
+        pids = [pid for parent in list(self._pids()) for pid in (parent, *children(parent))]
+        seen = {thread: seconds for pid in pids for thread, seconds in thread_waits(pid)}
         before, self._threads = self._threads, seen
         return sum(seconds - before.get(thread, 0.0) for thread, seconds in seen.items())
 
@@ -76,12 +78,22 @@ class ProcessorWaits:
         return self._samples[min(found, len(self._samples) - 1)][1]
 
 
+def children(pid: int) -> list[int]:
+    """What its main thread has started: the processes of a prefork pool."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
+
+
 def thread_waits(pid: int) -> Iterator[tuple[tuple[int, str], float]]:
     """Each thread of the process with its seconds on a run queue."""
     with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):  # it has ended meanwhile
-                yield (pid, task.name), int((task / "schedstat").read_text().split()[1]) * NANOSECONDS
+        for task in os.listdir(f"/proc/{pid}/task"):
+            # It may have ended meanwhile. No pathlib here: this runs often, for all threads of the fleet.
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/schedstat") as file:
+                yield (pid, task), int(file.read().split()[1]) * NANOSECONDS
 
 
 def pressure_seconds() -> float:

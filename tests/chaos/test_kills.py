@@ -14,8 +14,8 @@ from verdict import RECOVERY_SECONDS, START_SECONDS, check, processes_of
 
 Passed = Callable[..., None]
 KILLED = [(name,) for name in ("agents-1", "control", "integrate", "beat")] + [tuple(PROCESSES)]
-IN_STAGE_0 = 20
-MOMENTS = ("tool_call", "model_call")
+IN_STAGE_0, IN_STAGE_1 = 20, 100
+"""Steps of the swarm."""
 
 
 def names_of(names: tuple[str, ...]) -> str:
@@ -36,6 +36,10 @@ def in_tool_call(swarm: ChaosSwarm) -> list[psutil.Process]:
     return until(sleepers, "a tool call")
 
 
+def in_model_call(swarm: ChaosSwarm) -> None:
+    until(lambda: swarm.fleet.stack.server.in_flight or None, "a model call")
+
+
 def test_undisturbed(fleet: ChaosFleet, passed: Passed) -> None:
     swarm = fleet.begin()
     passed(check(swarm, swarm.result(), faults=0))
@@ -53,21 +57,19 @@ def test_kill(fleet: ChaosFleet, passed: Passed, names: tuple[str, ...]) -> None
     passed(check(swarm, swarm.result(), faults=1, bound_seconds=RECOVERY_SECONDS + START_SECONDS))
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("name", ["agents-1", "control", "integrate", "beat"])
-def test_sigterm(fleet: ChaosFleet, passed: Passed, name: str, moment: str) -> None:
+def test_sigterm(fleet: ChaosFleet, passed: Passed, name: str) -> None:
+    """Once during a tool call, and once during a model call."""
     swarm = fleet.begin()
-    swarm.until_steps(IN_STAGE_0)
-    if moment == "tool_call":
-        in_tool_call(swarm)
-    else:
-        until(lambda: fleet.stack.server.in_flight or None, "a model call")
-    blow = swarm.blow(name)
-    fleet.stop(name)
-    blow.struck()
-    fleet.start(name)
-    blow.recovered()
-    passed(check(swarm, swarm.result(), faults=1, bound_seconds=RECOVERY_SECONDS + START_SECONDS))
+    for steps, moment in ((IN_STAGE_0, in_tool_call), (IN_STAGE_1, in_model_call)):
+        swarm.until_steps(steps)
+        moment(swarm)
+        blow = swarm.blow(name)
+        fleet.stop(name)
+        blow.struck()
+        fleet.start(name)
+        blow.recovered()
+    passed(check(swarm, swarm.result(), faults=2, bound_seconds=RECOVERY_SECONDS + START_SECONDS))
 
 
 def test_frozen_past_its_lease(fleet: ChaosFleet, passed: Passed) -> None:

@@ -11,7 +11,7 @@ if ARGV[1] ~= 'cancelled' and redis.call('HEXISTS', SWARM, 'cancel_reason') == 1
 local expire_at = math.ceil(NOW + tonumber(redis.call('HGET', SWARM, 'keep_seconds')))
 redis.call('HSET', SWARM, 'state', ARGV[1], 'result', ARGV[2], 'branch', ARGV[3],
   'finished_at', stamp(NOW), 'expire_at', expire_at)
-redis.call('HDEL', SWARM, 'paused_at')  -- a paused swarm that was cancelled is not paused any more
+redis.call('HDEL', SWARM, 'paused_at', 'pause_reason')  -- a paused swarm that was cancelled is not paused any more
 -- With producers to tell it stays in the set until they are told, so that reconcile sees to it.
 if redis.call('HLEN', BASE .. 'canvases') == 0 then redis.call('SREM', KEYS[2], ID) end
 add_up(KEYS[4])

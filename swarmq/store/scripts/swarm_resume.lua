@@ -10,7 +10,7 @@ if swarm.final then return {''} end
 local f = redis.call('HMGET', SWARM, 'paused_at', 'resumed_by')
 local answer = {(f[1] or f[2] == ARGV[1]) and '1' or '0'}
 if f[1] and f[2] ~= ARGV[1] then
-  redis.call('HDEL', SWARM, 'paused_at')
+  redis.call('HDEL', SWARM, 'paused_at', 'pause_reason')
   redis.call('HSET', SWARM, 'resumed_by', ARGV[1])
   swarm.paused = nil
   emit(swarm, cjson.encode({version = 1, type = 'swarm.resumed', at = NOW, swarm = ID,

@@ -41,6 +41,9 @@ PLAN = Plan(
 )
 
 
+PLANNED = says("", call("submit_plan", subtasks=[{"name": "A", "instruction": "B"}]))
+
+
 @pytest.fixture
 def runtime(store: Store, tmp_path: Path) -> Runtime:
     settings = load_settings(
@@ -59,8 +62,8 @@ def says_next(runtime: Runtime, *turns: Turn) -> None:
     runtime.models.model.turns += turns
 
 
-async def submitted(store: Store, **options: Any) -> None:
-    spec = SwarmSpec(id=SWARM, task="look", options=SwarmOptions(**options), plan=PLAN, created_at=time.time() - 60)
+async def submitted(store: Store, plan: Plan | None = PLAN, **options: Any) -> None:
+    spec = SwarmSpec(id=SWARM, task="look", options=SwarmOptions(**options), plan=plan, created_at=time.time() - 60)
     await store.swarms.create(spec)
     await store.gate.call("HINCRBYFLOAT", keys.SWARM(SWARM), "recorded_at", -60)  # as if that was a minute ago
 
@@ -171,19 +174,93 @@ async def test_a_branch_that_is_given_back_as_its_swarm_is_resumed_is_published(
 async def test_a_call_that_waits_for_a_permit_is_not_made_in_a_pause(runtime: Runtime) -> None:
     await in_stage_0(runtime)
     asked = asyncio.Event()
-
-    async def waiting() -> Any:
-        await runtime.models.model.caller.on_wait("test", "crowded")  # type: ignore[attr-defined]
-        asked.set()
-        await asyncio.Event().wait()
-
-    says_next(runtime, waiting, says("It is there."))
+    says_next(runtime, crowded(runtime, asked), says("It is there."))
     running = asyncio.create_task(run(runtime, "reader"))
     await asyncio.wait_for(asked.wait(), 10)
     await pause_swarm(runtime.store, SWARM, "lunch")
     assert await asyncio.wait_for(running, 10) == "parked"
     assert await resumed(runtime) == [("branches", SWARM, ("reader",))]
     assert await run(runtime, "reader") == "completed"
+
+
+def crowded(runtime: Runtime, waits: asyncio.Event) -> Turn:
+    """A turn that waits for its permit for ever."""
+
+    async def wait() -> Any:
+        await runtime.models.model.caller.on_wait("test", "crowded")  # type: ignore[attr-defined]
+        waits.set()
+        await asyncio.Event().wait()
+
+    return wait
+
+
+async def test_a_planner_that_waits_for_a_permit_does_not_call_in_a_pause(runtime: Runtime) -> None:
+    await submitted(runtime.store, plan=None, strategy="automatic")
+    waits = asyncio.Event()
+    says_next(runtime, crowded(runtime, waits), PLANNED)
+    planning = asyncio.create_task(plan_swarm(runtime, SWARM))
+    await asyncio.wait_for(waits.wait(), 10)
+    await pause_swarm(runtime.store, SWARM, "lunch")
+    await asyncio.wait_for(planning, 10)
+    record = await runtime.store.swarms.load(SWARM)
+    assert (record.plan, record.error, record.state) == (None, None, SwarmState.PLANNING)
+    assert sent(runtime) == []
+    assert await resumed(runtime) == [("plan", SWARM)]
+    await plan_swarm(runtime, SWARM)
+    assert (await runtime.store.swarms.load(SWARM)).plan is not None
+
+
+async def test_a_planner_whose_call_runs_finishes_it_in_a_pause(runtime: Runtime) -> None:
+    await submitted(runtime.store, plan=None, strategy="automatic")
+
+    async def pausing() -> Any:
+        await runtime.models.model.caller.on_wait("test", "crowded")  # type: ignore[attr-defined]
+        await runtime.models.model.caller.on_waited(1)  # type: ignore[attr-defined]
+        await pause_swarm(runtime.store, SWARM, "lunch")
+        await asyncio.sleep(2 * runtime.settings.heartbeat_seconds)  # as long as it would be noticed in
+        return PLANNED
+
+    says_next(runtime, pausing)
+    await plan_swarm(runtime, SWARM)
+    assert (await runtime.store.swarms.load(SWARM)).plan is not None
+
+
+async def test_a_synthesis_that_waits_for_a_permit_does_not_call_in_a_pause(runtime: Runtime) -> None:
+    await before_its_end(runtime)
+    waits = asyncio.Event()
+    says_next(runtime, crowded(runtime, waits), says("All is there."))
+    finishing = asyncio.create_task(finish_swarm(runtime, SWARM))
+    await asyncio.wait_for(waits.wait(), 10)
+    await pause_swarm(runtime.store, SWARM, "lunch")
+    await asyncio.wait_for(finishing, 10)
+    assert (await runtime.store.swarms.load(SWARM)).state is SwarmState.FINISHING
+    assert await resumed(runtime) == [("finish_swarm", SWARM)]
+    await finish_swarm(runtime, SWARM)
+    result = (await runtime.store.swarms.load(SWARM)).result
+    assert result is not None
+    assert (result.state, result.answer) == (SwarmState.SUCCEEDED, "All is there.")
+
+
+async def test_a_synthesis_that_is_cancelled_is_not_waited_for(runtime: Runtime) -> None:
+    await before_its_end(runtime)
+    waits = asyncio.Event()
+    says_next(runtime, crowded(runtime, waits))
+    finishing = asyncio.create_task(finish_swarm(runtime, SWARM))
+    await asyncio.wait_for(waits.wait(), 10)
+    assert await cancel_swarm(runtime.store, runtime.dispatch, SWARM, "enough")
+    await asyncio.wait_for(finishing, 10)
+    assert (await runtime.store.swarms.load(SWARM)).state is SwarmState.CANCELLED
+
+
+async def before_its_end(runtime: Runtime) -> None:
+    """Nothing is left to do but the synthesis."""
+    await between_the_stages(runtime, synthesize=True)
+    await resumed(runtime)
+    await start_stage(runtime, SWARM)
+    says_next(runtime, says("It is still there."))
+    assert await run(runtime, "later") == "completed"
+    await finish_stage(runtime, SWARM, 1)
+    sent(runtime)
 
 
 async def test_a_call_that_waits_to_be_retried_is_not_made_in_a_pause(runtime: Runtime) -> None:
@@ -264,12 +341,7 @@ async def test_a_swarm_that_is_cancelled_in_a_pause_between_its_stages_ends_at_o
 async def test_a_swarm_that_is_paused_before_its_synthesis_is_left_alone_until_it_is_cancelled(
     runtime: Runtime,
 ) -> None:
-    await between_the_stages(runtime, synthesize=True)
-    await resumed(runtime)
-    await start_stage(runtime, SWARM)
-    says_next(runtime, says("It is still there."))
-    assert await run(runtime, "later") == "completed"
-    await finish_stage(runtime, SWARM, 1)
+    await before_its_end(runtime)
     await pause_swarm(runtime.store, SWARM, "lunch")
     await finish_swarm(runtime, SWARM)
     sent(runtime)

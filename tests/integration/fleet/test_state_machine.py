@@ -12,29 +12,32 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from swarmq.client import AsyncSwarmHandle
-from swarmq.errors import LeaseLost, StoreError
+from swarmq.errors import DiskFullError, LeaseLost, StoreError
 from swarmq.fleet import dispatch as dispatch_module
 from swarmq.fleet import finish as finish_module
 from swarmq.fleet import planning as planning_module
 from swarmq.fleet.accept import Submission, accept
+from swarmq.fleet.branch import run_branch
 from swarmq.fleet.branch_work import BranchWork
 from swarmq.fleet.claims import MOST_FAILURES, held_job
 from swarmq.fleet.dispatch import Dispatcher
 from swarmq.fleet.ending import cancel_swarm
 from swarmq.fleet.finish import finish_swarm
+from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.planning import plan_swarm
 from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.settling import finish_stage
 from swarmq.fleet.stages import finish, start_stage
 from swarmq.models.branch import Exit, Observation, Outcome
-from swarmq.models.messages import Usage
+from swarmq.models.messages import Message, Role, Text, Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SwarmSpec, SwarmState
+from swarmq.models.transcript import Entry
 from swarmq.orchestrator.decompose import Decomposition
 from swarmq.providers.registry import Models
-from swarmq.settings import load_settings
+from swarmq.settings import EndpointSettings, load_settings
 from swarmq.store import keys
 from swarmq.store.store import Store
 
@@ -326,3 +329,67 @@ async def test_each_holder_of_a_branch_has_processes_of_its_own(runtime: Runtime
         claim = await runtime.store.branches.claim(SWARM, "reader", "worker", 0)
         cookies.add(BranchWork(runtime, claim)._cookie(claim.token))
     assert len(cookies) == 2
+
+
+async def test_a_branch_that_is_given_up_tells_what_it_has_used(runtime: Runtime) -> None:
+    await submitted(runtime.store, max_deliveries=1)
+    await runtime.store.swarms.set_plan(SWARM, READER)
+    await start_stage(runtime, SWARM)
+    claim = await runtime.store.branches.claim(SWARM, "reader", "lost", 60)
+    assert claim.record is not None
+    usage, message = Usage(input_tokens=70), Message(role=Role.ASSISTANT, parts=(Text(text="Well"),))
+    answer = Entry(step=1, at=time.time(), message=message, usage=usage)
+    journal = StoreJournal(runtime.store, claim.record.spec, claim.token)
+    await journal.record([answer], [], steps=1, tool_calls=0, usage=usage, expected=None)
+    await runtime.store.gate.call("HSET", keys.BRANCH(SWARM, "reader"), "lease_until", 1)
+    assert (await run_branch(runtime, SWARM, "reader", None, None))["status"] == "failed"
+    outcome = (await runtime.store.branches.load(SWARM, "reader")).outcome
+    assert outcome is not None
+    assert outcome.error == "given up after 1 workers were lost while they ran it (max_deliveries)"
+    assert (outcome.steps, outcome.usage.input_tokens, outcome.fault) == (1, 70, "infrastructure")
+
+
+async def test_a_worker_that_does_not_know_the_price_runs_no_branch_with_a_cost_limit(runtime: Runtime) -> None:
+    """Its settings may lack what those of the planner's worker had."""
+    await submitted(runtime.store, max_cost_usd=1)
+    await runtime.store.swarms.set_plan(SWARM, READER)
+    await start_stage(runtime, SWARM)
+    runtime.models._settings.endpoints["test"] = EndpointSettings(base_url="http://127.0.0.1:1/v1")
+    assert (await run_branch(runtime, SWARM, "reader", None, None))["status"] == "failed"
+    outcome = (await runtime.store.branches.load(SWARM, "reader")).outcome
+    assert outcome is not None
+    assert outcome.fault == "infrastructure"
+    assert outcome.error is not None
+    assert "the price of test:x is not known, so its cost cannot be limited" in outcome.error
+
+
+@pytest.mark.parametrize("lasts", [False, True])
+async def test_a_disk_that_is_full_when_the_result_is_written(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, lasts: bool
+) -> None:
+    """Tried again, as often as any job; then the swarm fails with the reason."""
+
+    class Disk:
+        full = True
+
+        async def publish(self) -> None:
+            if self.full:
+                raise DiskFullError("No space left on device")
+
+        async def remove_worktrees(self, _: object) -> None:
+            return
+
+    disk = Disk()
+    monkeypatch.setattr(finish_module, "repository_of", lambda *_: disk)
+    await submitted(runtime.store)
+    await runtime.store.swarms.set_plan(SWARM, READER)
+    await runtime.store.swarms.set_state(SWARM, SwarmState.FINISHING, {SwarmState.SUBMITTED})
+    for _ in range(MOST_FAILURES if lasts else 1):
+        with pytest.raises(DiskFullError):
+            await finish_swarm(runtime, SWARM)
+        assert (await runtime.store.swarms.load(SWARM)).state is SwarmState.FINISHING
+    disk.full = lasts
+    await finish_swarm(runtime, SWARM)
+    record = await runtime.store.swarms.load(SWARM)
+    assert record.state is SwarmState.FAILED  # nothing of the plan has run here
+    assert ("No space left" in (record.error or "")) is lasts

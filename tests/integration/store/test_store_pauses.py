@@ -26,13 +26,15 @@ async def test_a_paused_swarm_starts_no_step_and_no_branch_and_goes_on_where_it_
     await opened(store, "a", "b", "c", max_subagents=2)
     a = await claimed(store, "a")
     assert await store.control.pause(SWARM, "lunch")
-    assert (await store.swarms.status(SWARM)).paused
+    status, record = await store.swarms.status(SWARM), await store.swarms.load(SWARM)
+    assert (status.paused, status.pause_reason, record.pause_reason) == (True, "lunch", "lunch")
     assert (await write(store, "a", a, reserve=Reservation(5))).hold == "paused"
     assert not await store.branches.release(SWARM, "a", a)  # nobody is to be sent a message
     for branch_id in ("a", "b"):
         assert (await store.branches.claim(SWARM, branch_id, "w", 60)).status == "held"
     resumed = await store.control.resume(SWARM)
     assert (resumed.ended, resumed.was_paused, sorted(resumed.publish)) == (False, True, ["a", "b"])
+    assert (await store.swarms.status(SWARM)).pause_reason is None
     again = await claimed(store, "a")
     assert (await write(store, "a", again, reserve=Reservation(5))).hold is None
     told = [event.type for event in await store.events.read(SWARM) if event.type.startswith("swarm.")]
@@ -97,11 +99,11 @@ async def test_an_ended_swarm_is_not_paused(store: Store) -> None:
 async def test_a_repeated_command_does_not_undo_what_came_in_between(store: Store) -> None:
     await opened(store, "a")
     names, told = (keys.SWARM(SWARM),), encode(event(EventType.SWARM_PAUSED))
-    await store.gate.script("swarm_pause", names, (told, "first"))
+    await store.gate.script("swarm_pause", names, (told, "first", "lunch"))
     await store.gate.script("swarm_resume", names, ("second",))
-    assert await store.gate.script("swarm_pause", names, (told, "first"))
+    assert await store.gate.script("swarm_pause", names, (told, "first", "lunch"))
     assert not (await store.swarms.status(SWARM)).paused
-    await store.gate.script("swarm_pause", names, (told, "third"))
+    await store.gate.script("swarm_pause", names, (told, "third", "lunch"))
     assert (await store.gate.script("swarm_resume", names, ("second",)))[0] == b"1"
     assert (await store.swarms.status(SWARM)).paused
 

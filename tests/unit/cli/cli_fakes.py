@@ -232,7 +232,7 @@ class FakeHealth:
 
     client: FakeClient
 
-    async def look(self, queues: Sequence[str]) -> FleetLook:
+    async def look(self, queues: Sequence[str], only: str | None = None) -> FleetLook:
         return self.client.look
 
 

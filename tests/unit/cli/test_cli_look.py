@@ -87,8 +87,10 @@ def test_show_tells_what_is_used_of_the_budgets_until_there_are_figures(cli: Cli
 
 
 def test_a_paused_swarm_is_shown_as_paused(cli: Cli) -> None:
-    cli.client.swarm = record(SwarmState.RUNNING, stage=0, paused_at=1.0, result=None)
-    assert "state       paused\n" in cli.run("show").out
+    cli.client.swarm = record(SwarmState.RUNNING, stage=0, paused_at=1.0, pause_reason="lunch", result=None)
+    shown = cli.run("show").out
+    assert "state       paused\n" in shown
+    assert f" (lunch); let it go on: swarmq resume {SWARM}\n" in shown
     done = cli.run("result")
     assert (done.code, done.err) == (2, f"error: swarm {SWARM} is paused: let it go on with swarmq resume {SWARM}\n")
 

@@ -11,15 +11,18 @@ from typing import Any, ClassVar
 
 import orjson
 import pytest
-from cli_fakes import Cli, fleet_look
+from cli_fakes import SWARM, Cli, branch, fleet_look, record
 
 from swarmq import devstack
 from swarmq.cli import checks, fleet_checks, session
 from swarmq.devstack import ProcessStatus, StackInfo, StackStatus
 from swarmq.errors import EnvironmentFault, PermanentModelError, StoreError, UsageError
+from swarmq.models.branch import BranchState
 from swarmq.models.messages import Completion, FinishReason, Message, Role, Text, Usage
+from swarmq.models.swarm import SwarmState
 from swarmq.providers import registry
 from swarmq.settings import load_settings
+from swarmq.store.health import SwarmLook
 from swarmq.store.server import Danger, ServerInfo
 
 pytest_plugins = ["cli_fixtures"]
@@ -131,6 +134,19 @@ def test_doctor_of_a_sound_machine(
     assert "ok    queue control" in text
     assert "warn  model              no default model\n" in text
     assert "→ export SWARMQ_MODEL=openai:NAME" in text
+
+
+def test_doctor_of_one_swarm_explains_it(cli: Cli, found: Callable[[StackStatus], None]) -> None:
+    found(stack())
+    running = branch("fix-parser", BranchState.RUNNING, lease_until=time.time() + 20, worker="agents@a")
+    cli.client.look = fleet_look(
+        swarms=[SwarmLook(record(SwarmState.RUNNING, stage=0, result=None), branches=[running])]
+    )
+    _, findings = by_check(cli, SWARM[:3])
+    assert findings["branch"]["said"].startswith("fix-parser: ")
+    assert findings["swarm"]["said"].startswith(f"{SWARM} is running; stage 1 of ")
+    unknown = cli.run("doctor", "nosuch")
+    assert (unknown.code, unknown.err) == (2, "error: no swarm 'nosuch'\n")
 
 
 def test_doctor_names_what_is_wrong_and_what_mends_it(

@@ -64,6 +64,9 @@ def test_a_paused_swarm_does_not_stand_still() -> None:
     (finding,) = judged(paused)
     assert (finding.status, finding.swarm) == ("ok", SWARM)
     assert finding.said == f"{SWARM} is paused for 2 h 00 min; swarmq resume {SWARM} lets it go on"
+    why = {"paused_at": NOW - 7200, "pause_reason": "lunch"}
+    (finding,) = judged(SwarmLook(waiting.record.model_copy(update=why), branches=waiting.branches))
+    assert finding.said.startswith(f"{SWARM} is paused for 2 h 00 min (lunch); ")
 
 
 def test_an_expired_lease_is_mended_by_beat_and_is_a_fault_when_it_is_not() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import pytest
 from kombu.connection import Connection
+from redis import ConnectionPool, Redis
 
 from swarmq.fleet.transport import RESTORE_TRIES, Channel, CountedTries, SentinelChannel
 from swarmq.store.connecting import WatchError
@@ -59,3 +60,14 @@ def test_what_the_event_loop_reads_from_repairs_nothing(channel: Any) -> None:
     listening = unopened._connparams(asynchronous=True)
     assert (listening["retry"].get_retries(), listening["retry_on_timeout"]) == (0, False)
     assert "retry" not in unopened._connparams()
+
+
+def test_all_that_is_sent_goes_through_one_client_of_the_pool() -> None:
+    channel: Any = Channel.__new__(Channel)
+    channel.Client, channel._pool = Redis, ConnectionPool()
+    first = channel._create_client()
+    with channel.conn_or_acquire() as client:
+        assert client is first
+    channel._pool = ConnectionPool()  # as after a lost connection
+    assert channel._create_client() is not first
+    assert channel._create_client().connection_pool is channel._pool

@@ -1,0 +1,30 @@
+"""Beat's schedule, kept by a clock that nobody sets.
+
+Celery's own compares wall clock times: after one is set back by an hour, by hand or with a virtual machine's snapshot,
+it sends nothing for that hour, and nobody would look after the swarms meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery.beat import Scheduler
+
+
+class SteadyScheduler(Scheduler):  # type: ignore[misc]
+    """Sends each entry once in its interval, which is all that a schedule of swarmq's has."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._due: dict[str, float] = {}
+        super().__init__(*arguments, **options)
+
+    def tick(self) -> float:
+        """Send what is due; seconds until the next look."""
+        for name, entry in self.schedule.items():
+            interval_seconds, now = entry.schedule.seconds, time.monotonic()
+            if self._due.setdefault(name, now + interval_seconds) <= now:
+                self._due[name] = now + interval_seconds
+                self.apply_entry(entry, producer=self.producer)
+        nearest = min(self._due.values(), default=float("inf")) - time.monotonic()
+        return float(min(max(nearest, 0.0), self.max_interval))
