@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tracemalloc
+import uuid
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from swarmq.workspace.verifying import CHANGES_NAMED, KEPT_BYTES, OUTPUT_BYTES, 
 
 pytest_plugins = ["git_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_configuration")
-COOKIE = "swarm/verify"
+COOKIE = f"swarm/verify-{uuid.uuid4().hex}"  # of this process: whoever ends processes by it looks at all of the machine
 
 
 @pytest.fixture
