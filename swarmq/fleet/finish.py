@@ -17,6 +17,7 @@ from swarmq.fleet.planning import model_of
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.spending import LimitReached, paid_call
 from swarmq.fleet.stages import repository_of
+from swarmq.models.branch import kept_worktrees
 from swarmq.models.swarm import SubtaskResult, SubtaskStatus, SwarmRecord, SwarmResult, SwarmState
 from swarmq.orchestrator.report import render_report
 from swarmq.orchestrator.results import unrun
@@ -152,11 +153,12 @@ async def _synthesis(
 
 
 async def _clean(runtime: Runtime, record: SwarmRecord) -> None:
-    """Worktrees go with the swarm: those of readers, and of holders that were lost. Failed branches keep theirs."""
+    """Worktrees go with the swarm: those of readers and of lost holders. Failed branches and losers keep theirs."""
     repository = repository_of(runtime, record)
     if repository is None:
         return
     try:
-        await repository.remove_worktrees(record.worktrees)
+        kept = kept_worktrees(await runtime.store.branches.load_all(record.spec.id))
+        await repository.remove_worktrees(kept)
     except WorkspaceError as error:
         log.warning("cleaning up left something behind, gc will try again", swarm=record.spec.id, error=str(error))

@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from swarmq.errors import NotFoundError, SchemaError, WorkspaceError
+from swarmq.models.branch import kept_worktrees
 from swarmq.models.swarm import SwarmRecord
 from swarmq.settings import Settings
 from swarmq.store.store import Store
@@ -36,7 +37,8 @@ async def collect_garbage(store: Store, settings: Settings, *, dry_run: bool = F
             log.warning("gc left a swarm alone", swarm=directory.name, error=str(error))
             continue
         try:
-            removed += await _collect(directory, record, settings, dry_run)
+            kept = kept_worktrees(await store.branches.load_all(directory.name)) if record is not None else frozenset()
+            removed += await _collect(directory, record, settings, kept, dry_run)
         except WorkspaceError as error:
             log.warning("gc left a swarm alone", swarm=directory.name, error=str(error))
     if not dry_run:
@@ -45,7 +47,10 @@ async def collect_garbage(store: Store, settings: Settings, *, dry_run: bool = F
     return removed
 
 
-async def _collect(directory: Path, record: SwarmRecord | None, settings: Settings, dry_run: bool) -> list[str]:
+async def _collect(
+    directory: Path, record: SwarmRecord | None, settings: Settings, named: frozenset[str], dry_run: bool
+) -> list[str]:
+    """``named`` are the worktrees that are kept for ``keep_failed_hours``."""
     if record is None:
         age = time.time() - (await run_blocking(directory.stat)).st_mtime
         if age < ORPHAN_SECONDS:
@@ -72,14 +77,13 @@ async def _collect(directory: Path, record: SwarmRecord | None, settings: Settin
                 await repository.remove()
             await run_blocking(shutil.rmtree, directory, ignore_errors=True)
         return [f"{directory}: ended more than {options.keep_days:g} days ago"]
-    kept = record.worktrees if age < options.keep_failed_hours * HOUR_SECONDS else ()
+    kept = named if age < options.keep_failed_hours * HOUR_SECONDS else ()
     worktrees = await run_blocking(_subdirectories, directory / "worktrees")
     doomed = [path for path in worktrees if str(path) not in kept]
     if not doomed or repository is None:
         return []
     if not dry_run:
         await repository.remove_worktrees(kept)
-    named = record.worktrees
     return [
         f"{path}: "
         + (f"kept for {options.keep_failed_hours:g} hours" if str(path) in named else "left by a lost worker")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -117,3 +118,9 @@ class BranchRecord(Record):
     checkpoint: str | None = Field(None, description="The last checkpoint commit of an edit branch.")
     observation: Observation | None = None
     outcome: Outcome | None = None
+
+
+def kept_worktrees(branches: Iterable[BranchRecord]) -> frozenset[str]:
+    """Paths of worktrees that are kept for somebody to look at: of branches that failed, or lost a race."""
+    found = (branch.outcome.worktree for branch in branches if branch.outcome is not None)
+    return frozenset(path for path in found if path is not None)

@@ -256,11 +256,6 @@ class SwarmRecord(Record):
     error: str | None = None
     limit: str | None = Field(None, description="The option whose limit is the error.")
 
-    @property
-    def worktrees(self) -> tuple[str, ...]:
-        """Paths of the worktrees that are kept for somebody to look at: those of branches that failed."""
-        return tuple(result.worktree for result in self.results.values() if result.worktree is not None)
-
 
 class SwarmStatus(Record):
     """A short, cheap view for lists and polling. ``paused``: no new step starts; ``state`` stays what it is."""

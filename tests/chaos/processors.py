@@ -24,6 +24,26 @@ class Recovery:
     corrected_seconds: float
 
 
+class Kernel:
+    """What Linux tells; nothing elsewhere."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def pressure_seconds(self) -> float:
+        """The time during which some thread of the machine had no processor; 0 where it is not kept."""
+        try:
+            some = PRESSURE.read_text().split("\n")[0]
+        except OSError:
+            return 0.0
+        return int(some.rpartition("total=")[2]) * MICROSECONDS
+
+    def waits(self, pids: Iterable[int]) -> dict[tuple[int, str], float]:
+        """Each thread of the processes, and of what their main threads have started, with its seconds on run queues."""
+        found = [pid for parent in pids for pid in (parent, *children(parent))]
+        return {thread: seconds for pid in found for thread, seconds in thread_waits(pid)}
+
+
 class ProcessorWaits:
     """Samples, several times a second, the waits of the processes that ``pids`` names at that moment.
 
@@ -33,13 +53,16 @@ class ProcessorWaits:
     Where the kernel keeps none of this, nothing is excused.
     """
 
-    def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
-        self._pids = pids
+    def __init__(
+        self, pids: Callable[[], Iterable[int]], kernel: Kernel | None = None, sample_seconds: float = SAMPLE_SECONDS
+    ) -> None:
+        self._pids, self._kernel = pids, kernel or Kernel()
+        self._sample_seconds = sample_seconds
         self._ended, self._sampling = threading.Event(), threading.Lock()
-        self._samples = [(time.monotonic(), 0.0)]
+        self._samples = [(self._kernel.now(), 0.0)]
         self._threads: dict[tuple[int, str], float] = {}
         self._fleet_seconds()
-        self._pressure = pressure_seconds()
+        self._pressure = self._kernel.pressure_seconds()
         self._thread = threading.Thread(target=self._run, name="processor-waits", daemon=True)
         self._thread.start()
 
@@ -54,21 +77,20 @@ class ProcessorWaits:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._ended.wait(SAMPLE_SECONDS):
+        while not self._ended.wait(self._sample_seconds):
             self._sample()
 
     def _sample(self) -> None:
         with self._sampling:
             before, total = self._samples[-1]
-            fleet, pressure, now = self._fleet_seconds(), pressure_seconds(), time.monotonic()
+            fleet, pressure, now = self._fleet_seconds(), self._kernel.pressure_seconds(), self._kernel.now()
             waited = min(fleet, pressure - self._pressure, now - before)
             self._pressure = pressure
             self._samples.append((now, total + waited))
 
     def _fleet_seconds(self) -> float:
         """What all threads of the fleet have waited since the last look; one that is new, since it began."""
-        pids = [pid for parent in list(self._pids()) for pid in (parent, *children(parent))]
-        seen = {thread: seconds for pid in pids for thread, seconds in thread_waits(pid)}
+        seen = self._kernel.waits(list(self._pids()))
         before, self._threads = self._threads, seen
         return sum(seconds - before.get(thread, 0.0) for thread, seconds in seen.items())
 
@@ -94,12 +116,3 @@ def thread_waits(pid: int) -> Iterator[tuple[tuple[int, str], float]]:
             # It may have ended meanwhile. No pathlib here: this runs often, for all threads of the fleet.
             with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/schedstat") as file:
                 yield (pid, task), int(file.read().split()[1]) * NANOSECONDS
-
-
-def pressure_seconds() -> float:
-    """The time during which some thread of the machine had no processor; 0 where it is not kept."""
-    try:
-        some = PRESSURE.read_text().split("\n")[0]
-    except OSError:
-        return 0.0
-    return int(some.rpartition("total=")[2]) * MICROSECONDS

@@ -2,58 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import processors
 import pytest
-from processors import ProcessorWaits
+from processors import Kernel, ProcessorWaits
 
 LEASE_SECONDS = 3.0
 PID = 1
 
 
 @dataclass
-class Machine:
+class Machine(Kernel):
     """Its clock, and what its kernel keeps."""
 
-    now: float = 0.0
+    at: float = 0.0
     fleet_seconds: float = 0.0
-    pressure_seconds: float = 0.0
+    pressure: float = 0.0
+    threads: tuple[str, ...] = ("1",)
+
+    def now(self) -> float:
+        return self.at
+
+    def pressure_seconds(self) -> float:
+        return self.pressure
+
+    def waits(self, pids: Iterable[int]) -> dict[tuple[int, str], float]:
+        return {(pid, thread): self.fleet_seconds for pid in pids for thread in self.threads}
 
     def passes(self, seconds: float, fleet_seconds: float = 0.0, pressure_seconds: float = 0.0) -> None:
-        self.now += seconds
+        self.at += seconds
         self.fleet_seconds += fleet_seconds
-        self.pressure_seconds += pressure_seconds
+        self.pressure += pressure_seconds
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    machine = Machine()
-    monkeypatch.setattr(processors, "SAMPLE_SECONDS", 3600)
-    monkeypatch.setattr(processors, "pressure_seconds", lambda: machine.pressure_seconds)
-    monkeypatch.setattr(processors, "thread_waits", lambda pid: [((pid, "1"), machine.fleet_seconds)])
-    monkeypatch.setattr("processors.time.monotonic", lambda: machine.now)
-    return machine
+def machine() -> Machine:
+    return Machine()
 
 
 @pytest.fixture
 def waits(machine: Machine) -> Iterator[ProcessorWaits]:
-    waits = ProcessorWaits(lambda: [PID])
+    waits = ProcessorWaits(lambda: [PID], machine, sample_seconds=3600)
     yield waits
     waits.close()
 
 
 def corrected(waits: ProcessorWaits, machine: Machine) -> float:
-    recovery = waits.recovery(0.0, machine.now, LEASE_SECONDS)
-    assert recovery.seconds == machine.now
+    recovery = waits.recovery(0.0, machine.at, LEASE_SECONDS)
+    assert recovery.seconds == machine.at
     return recovery.corrected_seconds
 
 
 def sampled(waits: ProcessorWaits, machine: Machine, *spans: tuple[float, float, float]) -> None:
     for span in spans:
         machine.passes(*span)
-        waits.recovery(machine.now, machine.now, 0)
+        waits.recovery(machine.at, machine.at, 0)
 
 
 def test_waits_after_the_lease_are_taken_off(machine: Machine, waits: ProcessorWaits) -> None:
@@ -83,10 +88,15 @@ def test_each_sample_counts_for_itself(machine: Machine, waits: ProcessorWaits) 
     assert corrected(waits, machine) == 7
 
 
-def test_a_thread_that_has_ended_takes_nothing_back(
-    machine: Machine, waits: ProcessorWaits, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thread_that_has_ended_takes_nothing_back(machine: Machine, waits: ProcessorWaits) -> None:
     sampled(waits, machine, (3, 0, 0), (1, 1, 1))
-    monkeypatch.setattr(processors, "thread_waits", lambda pid: [])
+    machine.threads = ()
     sampled(waits, machine, (1, 0, 1))
     assert corrected(waits, machine) == 4
+
+
+def test_the_kernel_is_asked_of_this_process() -> None:
+    kernel = Kernel()
+    assert all(seconds >= 0 for seconds in kernel.waits([os.getpid()]).values())
+    assert kernel.waits([]) == {}
+    assert 0 <= kernel.pressure_seconds() <= kernel.pressure_seconds()

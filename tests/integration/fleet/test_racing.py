@@ -21,6 +21,7 @@ from swarmq.errors import UsageError
 from swarmq.fleet import settling
 from swarmq.fleet.claims import MOST_FAILURES
 from swarmq.fleet.finish import finish_swarm
+from swarmq.fleet.gc import collect_garbage
 from swarmq.fleet.racing import stop_losers
 from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.runtime import Runtime
@@ -35,6 +36,7 @@ from swarmq.models.swarm import SubtaskStatus, SwarmRecord, SwarmSpec, SwarmStat
 from swarmq.models.verify import VerifyReport
 from swarmq.providers.registry import Models
 from swarmq.settings import load_settings
+from swarmq.store import keys
 from swarmq.store.store import Store
 from swarmq.workspace.publishing import fast_forward
 
@@ -203,6 +205,29 @@ async def test_the_first_that_passes_verify_wins_and_the_others_are_stopped(worl
     assert git(repo, "show", f"swarmq/{SWARM}:b.txt") == "two"
     promoted = [e for e in await world.store.events.read(SWARM) if e.type is EventType.PROMOTED]
     assert [(event.branch, event.data) for event in promoted] == [("s.2", {"by": "verify"})]
+
+
+async def test_the_files_of_losers_are_kept_to_look_at(world: World, repo: Path, tmp_path: Path) -> None:
+    await world.start(plan(one("s", candidates=2)), repo)
+    await world.settle()
+    world.work["s"] = {"b.txt": "one\n"}
+    await world.end("s", verified=True)
+    repository = repository_of(world.runtime, await world.record())
+    loser = await world.branch("s.2")
+    assert repository is not None
+    worktree = await repository.open_worktree("s.2", loser.token, loser.spec.base_commit or "")
+    outcome = Outcome(exit=Exit.CANCELLED, error=loser.cancel_reason, worktree=str(worktree.path))
+    ended = await world.store.branches.finish(SWARM, "s.2", loser.token, outcome)
+    world.pump.messages.append(("finish_stage", SWARM, 0))
+    await world.settle()
+    assert ended.advance
+    assert (await world.record()).state is SwarmState.SUCCEEDED
+    assert worktree.path.is_dir()
+    assert await collect_garbage(world.store, world.runtime.settings) == []
+    await world.store.gate.call("HINCRBYFLOAT", keys.SWARM(SWARM), "finished_at", -80 * 3600)
+    removed = await collect_garbage(world.store, world.runtime.settings)
+    assert removed == [f"{worktree.path}: kept for 72 hours"]
+    assert not worktree.path.exists()
 
 
 async def test_losers_that_nobody_stopped_are_stopped_later(world: World, repo: Path) -> None:
