@@ -175,6 +175,7 @@ async def test_a_watch_that_broke_goes_on_where_it_was(bench: Bench, double: Kub
         await first_line(run)
         await until(lambda: notices == ["runs on node-1"])
         asked = double.counted()
+        double.trouble.watch_delay_seconds = 0.05  # so that each change is seen by itself
         double.go_away()
         double.come_back()
         open_gate(double, run.uid)
