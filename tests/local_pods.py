@@ -10,6 +10,7 @@ from typing import Any
 
 from swarmq.kubernetes.ends import PodEnd, PodReason
 from swarmq.kubernetes.podspec import PodRequest
+from swarmq.models.pods import PodNews
 from swarmq.pod.agent import run_payload
 from swarmq.pod.payload import decode
 
@@ -109,14 +110,14 @@ class LocalPods:
     async def check(self) -> None:
         self.checked += 1
 
-    async def run(self, request: PodRequest, notice: Callable[[str], Awaitable[None]] | None = None) -> Followed:
+    async def run(self, request: PodRequest, notice: Callable[[PodNews], Awaitable[None]] | None = None) -> Followed:
         running = [pod for pod in self.made if pod.running and pod.request.branch_id == request.branch_id]
         if running:
             return Followed(running[0], True)
         end, after = (self.ends.pop(0) if self.ends else None) or (None, 0)
         edit = self.edits.pop(0) if self.edits else list
         if notice is not None:
-            await notice("no node has room")
+            await notice(PodNews(text="no node has room"))
         pod = LocalPod(request, self._directory / f"pod-{len(self.made)}", end, after, edit)
         self.made.append(pod)
         return Followed(pod, False)

@@ -14,12 +14,16 @@ from swarmq.cli.render import ago, emit_json, note, one_line, pairs, plain, tabl
 from swarmq.cli.session import AsJson, SomeBranch, SwarmId, connected, end, find_branch, wait_for
 
 if TYPE_CHECKING:
+    from swarmq.cli.pod_story import PodStory
+    from swarmq.client import AsyncClient, AsyncSwarmHandle
     from swarmq.models.branch import BranchRecord
     from swarmq.models.swarm import SwarmRecord, SwarmStatus
 
 app = command_app()
 
 TASK_CHARACTERS = 80
+CLOCKS_APART_SECONDS = 60.0
+"""Events carry Redis' time, and records may carry a worker's."""
 
 
 @app.command("ls")
@@ -73,14 +77,27 @@ def show(swarm_id: SwarmId = "last", branch: SomeBranch = None, as_json: AsJson 
             record = await handle.record()
             status = await handle.status()
             branches = [await find_branch(handle, branch)] if branch else await handle.branches()
-        if as_json:
-            emit_json(branches[0] if branch else {"swarm": record, "branches": branches})
+            in_pods = record.spec.options.placement == "pod"
+            pod = await _pod_of(client, handle, branches[0]) if branch and in_pods else None
+        if as_json and branch:
+            known = branches[0].model_dump(mode="json")
+            emit_json({**known, "pod": pod} if in_pods else known)
+        elif as_json:
+            emit_json({"swarm": record, "branches": branches})
         elif branch:
-            print_branch(record, branches[0])
+            print_branch(record, branches[0], pod)
         else:
             print_swarm(record, status, branches)
 
     wait_for(go())
+
+
+async def _pod_of(client: AsyncClient, handle: AsyncSwarmHandle, branch: BranchRecord) -> PodStory | None:
+    from swarmq.cli.events import recorded
+    from swarmq.cli.pod_story import pod_story
+
+    since_ms = max(0, int(((branch.queued_at or 0) - CLOCKS_APART_SECONDS) * 1000))
+    return pod_story([event async for event in recorded(client, handle, str(since_ms))], branch.spec.id)
 
 
 def print_swarm(record: SwarmRecord, status: SwarmStatus, branches: Sequence[BranchRecord]) -> None:
@@ -101,15 +118,20 @@ def print_swarm(record: SwarmRecord, status: SwarmStatus, branches: Sequence[Bra
         pairs([(f"  {branch_id}", worktree or "") for branch_id, worktree in kept])
 
 
-def print_branch(record: SwarmRecord, branch: BranchRecord) -> None:
-    """One branch: figures, instruction and final answer."""
+def print_branch(record: SwarmRecord, branch: BranchRecord, pod: PodStory | None = None) -> None:
+    """One branch: figures, its pod, instruction and final answer."""
     from swarmq.cli.overview import branch_pairs
+    from swarmq.cli.pod_story import pod_pairs, pod_rows
 
     plan = record.plan
     subtask = (
         next((subtask for subtask in plan.subtasks if subtask.id == branch.spec.subtask_id), None) if plan else None
     )
-    pairs(branch_pairs(branch, subtask, time.time()))
+    now = time.time()
+    pairs([*branch_pairs(branch, subtask, now), *(pod_pairs(pod) if pod else ())])
+    if pod is not None:
+        write("\nits pod:")
+        pairs([(f"  {when}", told) for when, told in pod_rows(pod.notices, now)])
     if subtask is not None:
         write(f"\ninstruction:\n{plain(subtask.instruction)}")
     if branch.outcome and branch.outcome.text:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from swarmq.errors import EnvironmentFault, PodError, UsageError
 from swarmq.kubernetes.ends import PodEnd
 from swarmq.kubernetes.podspec import PodRequest
+from swarmq.models.pods import PodNews
 from swarmq.providers.registry import SCRIPTED
 from swarmq.settings import Settings
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from swarmq.kubernetes.cluster import Cluster
     from swarmq.kubernetes.pods import Pods
 
-Notice = Callable[[str], Awaitable[None]]
+Notice = Callable[[PodNews], Awaitable[None]]
 
 
 class FollowedPod(Protocol):

@@ -37,6 +37,7 @@ from swarmq.fleet.standing import plan_of
 from swarmq.models.branch import BranchRecord, Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.models.plan import Kind, Subtask
+from swarmq.models.pods import PodNews
 from swarmq.models.swarm import SwarmRecord
 from swarmq.pod.finishing import with_commit
 from swarmq.pod.protocol import ResultRecord
@@ -175,8 +176,8 @@ class PodWork:
     async def _on_place(self, place: int) -> None:
         await self._tell(f"waiting for a pod, {place} in the queue")
 
-    async def _on_notice(self, text: str) -> None:
-        await self._tell(text, self.event(EventType.BRANCH_POD, notice=text))
+    async def _on_notice(self, news: PodNews) -> None:
+        await self._tell(news.text, self.event(EventType.BRANCH_POD, **news.data()))
 
     async def _tell(self, doing: str, *events: Event) -> None:
         self.activity.waits_for = doing

@@ -54,6 +54,9 @@ _DEFINITE = re.compile(
     re.IGNORECASE,
 )
 """What a registry says of an image that it will not hand out later either."""
+_LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
+_QUERY = re.compile(r"(https?://[^\s?\"']+)\?[^\s\"']+")
+"""Registries hand out layers by URLs that are signed there."""
 _NEVER_PULLED = ("InvalidImageName", "ErrImageNeverPull")
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError", "SignatureValidationFailed")
 _NOT_STARTED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff")
@@ -107,7 +110,7 @@ def _taken_away(pod: Pod) -> PodEnd:
 
 def _own_end(pod: Pod) -> PodEnd | None:
     status = pod.get("status") or {}
-    reason, message = str(status.get("reason") or ""), _one_line(status.get("message"))
+    reason, message = str(status.get("reason") or ""), one_line(status.get("message"))
     started = has_started(pod)
     state, told = state_of(pod)
     code = told.get("exitCode") if state == "terminated" else None
@@ -131,7 +134,7 @@ def _failure(pod: Pod, reason: str, message: str, code: int | None, started: boo
     state, told = state_of(pod)
     if state == "terminated":
         why = str(told.get("reason") or "")
-        said = _one_line(told.get("message"))
+        said = one_line(told.get("message"))
         if why in _START_ERRORS:
             return PodEnd(PodReason.CANNOT_START, f"{why}: {said}", code, False)
         signal = f", signal {told['signal']}" if told.get("signal") else ""
@@ -140,7 +143,7 @@ def _failure(pod: Pod, reason: str, message: str, code: int | None, started: boo
     for status in pod["status"].get("initContainerStatuses") or ():
         ended = (status.get("state") or {}).get("terminated")
         if ended and ended.get("exitCode"):
-            why = _one_line(ended.get("message")) or ended.get("reason") or ""
+            why = one_line(ended.get("message")) or ended.get("reason") or ""
             detail = f"the init container {status['name']} exited with {ended['exitCode']}: {why}"
             return PodEnd(PodReason.CANNOT_START, detail, ended["exitCode"], False)
     detail = ": ".join(filter(None, (reason, message))) or "the pod failed, and nobody says why"
@@ -156,7 +159,7 @@ def start_problem(pod: Pod) -> tuple[PodReason, str, bool] | None:
     """
     for status in _statuses(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
-        reason, message = str(waiting.get("reason") or ""), _one_line(waiting.get("message"))
+        reason, message = str(waiting.get("reason") or ""), one_line(waiting.get("message"))
         told = f"{reason}: {message}" if message else reason
         if reason in _NEVER_PULLED:
             return PodReason.IMAGE_UNPULLABLE, told, True
@@ -176,14 +179,14 @@ def waits_for(pod: Pod) -> str:
         return f"the pod does not start: {problem[1]}"
     for condition in (pod.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f"no node takes the pod: {_one_line(condition.get('message')) or condition.get('reason') or ''}"
+            return f"no node takes the pod: {one_line(condition.get('message')) or condition.get('reason') or ''}"
     return ""
 
 
 def _disruption(pod: Pod) -> str:
     for condition in (pod.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            return f"{condition.get('reason') or 'disrupted'}: {_one_line(condition.get('message'))}"
+            return f"{condition.get('reason') or 'disrupted'}: {one_line(condition.get('message'))}"
     return ""
 
 
@@ -193,8 +196,10 @@ def _statuses(pod: Pod) -> Iterator[Mapping[str, Any]]:
     yield from status.get("containerStatuses") or ()
 
 
-def _one_line(text: object) -> str:
-    return " ".join(str(text or "").split())[:500]
+def one_line(text: object) -> str:
+    """The cluster's words: without what may sign a person in at a registry, and at most 500 characters."""
+    words = _LOGIN.sub("***@", " ".join(str(text or "").split()))
+    return _QUERY.sub(r"\1?…", words)[:500]
 
 
 def _time(text: object) -> float | None:

@@ -13,6 +13,8 @@ class Patience:
     """How often a pod that a quota leaves no room for is tried again."""
     start_failure_seconds: float = 60.0
     """How long a start may fail for a reason that may pass: a registry that is busy, a Secret that is about to come."""
+    events_seconds: float = 10.0
+    """How long a pod may take to start before the cluster's events of it are read; then after twice that, and so on."""
     deletion_seconds: float = 60.0
     """How long after its grace period a pod may take to go before its node counts as lost."""
     quiet_log_seconds: float = 30.0

@@ -19,12 +19,14 @@ from swarmq.errors import ClusterError, OptionError, PodError, SwarmqError
 from swarmq.kubernetes import names
 from swarmq.kubernetes.answers import CONFLICT, NOT_FOUND, Refused, explain
 from swarmq.kubernetes.cluster import Cluster, Object
-from swarmq.kubernetes.ends import PodEnd, PodReason, is_terminated
+from swarmq.kubernetes.ends import PodEnd, PodReason, is_terminated, one_line
 from swarmq.kubernetes.merging import read_template
 from swarmq.kubernetes.podspec import PodDefaults, PodRequest, pod_manifest, secret_manifest
 from swarmq.kubernetes.rights import require_rights
-from swarmq.kubernetes.run import DEFAULT_GRACE_SECONDS, Notice, PodRun
+from swarmq.kubernetes.run import DEFAULT_GRACE_SECONDS, PodRun
+from swarmq.kubernetes.telling import Notice
 from swarmq.kubernetes.watching import PodWatch
+from swarmq.models.pods import PodNews
 from swarmq.settings import Settings
 from swarmq.workspace.blocking import run_blocking
 
@@ -190,7 +192,8 @@ class Pods:
                 if not refused.over_quota:
                     raise explain(refused, self._cluster.namespace) from None
                 if refused.message != told and notice is not None:
-                    await notice(f"the quota of the namespace leaves no room: {refused.message}")
+                    text = f"the quota of the namespace leaves no room: {one_line(refused.message)}"
+                    await notice(PodNews(text=text, reason="exceeded quota"))
                 told = refused.message
             wait = self._cluster.patience.quota_seconds
             await asyncio.sleep(random.uniform(wait / 2, wait))

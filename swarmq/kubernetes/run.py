@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
 
-import structlog
-
-from swarmq.errors import ClusterError
 from swarmq.kubernetes import names
 from swarmq.kubernetes.answers import NOT_FOUND, Refused
 from swarmq.kubernetes.cluster import Cluster, Object
@@ -27,11 +24,8 @@ from swarmq.kubernetes.ends import (
     waits_for,
 )
 from swarmq.kubernetes.following import LogFollower
+from swarmq.kubernetes.telling import ClusterEvent, Notice, PodTeller, pod_events
 from swarmq.kubernetes.watching import PodWatch, Seat
-
-log = structlog.get_logger()
-
-Notice = Callable[[str], Awaitable[None]]
 
 DEFAULT_GRACE_SECONDS = 30
 
@@ -58,12 +52,11 @@ class PodRun:
         """Of the request that made the pod; an adopted one's is older."""
         self.nonce = str(metadata.get("annotations", {}).get(names.NONCE) or "")
         """Likewise."""
-        self._cluster, self._notice = cluster, notice
+        self._cluster, self._teller = cluster, PodTeller(cluster, pod, notice)
         self._deadline_seconds, self._start_seconds = deadline_seconds, start_seconds
         self._place: AbstractContextManager[Seat] = watch.seat(pod)
         self._seat = self._place.__enter__()
         self._deleted = False
-        self._told = ""
         self._since: dict[str, float] = {}
         """When something about the pod was first seen, by this process's own clock."""
         loop = asyncio.get_running_loop()
@@ -108,7 +101,7 @@ class PodRun:
         self._deleted = True
         await self._cluster.delete("pods", self.name, uid=self.uid)
 
-    async def cluster_events(self) -> list[str]:
+    async def cluster_events(self) -> list[ClusterEvent]:
         """What the cluster's components told of the pod, oldest first."""
         return await pod_events(self._cluster, self.name, self.uid)
 
@@ -129,24 +122,28 @@ class PodRun:
     async def _attend(self) -> PodEnd:
         """Wait for the end, making one where the pod's time is up. A pod that is given up is deleted."""
         while True:
+            seen = self._seat.pod  # before anything is told: news that come meanwhile are not waited for
             end, look_again_seconds = self._judge()
             if end is not None:
                 break
-            await self._tell(waits_for(self._seat.pod))
-            seen = self._seat.pod
+            await self._teller.tell_standing(seen)
+            if not has_started(seen):
+                look_again_seconds = min(look_again_seconds, await self._teller.tell_events_if_due(seen))
             await self._seat.until(lambda seen=seen: self._seat.pod is not seen or self._seat.gone, look_again_seconds)  # type: ignore[misc]
-        if end.reason is PodReason.IMAGE_UNPULLABLE:
-            end = replace(end, detail=await self._with_failure(end.detail))
+        if end.reason is not PodReason.COMPLETED and not self._deleted:
+            end = await self._explained(end)
         if not self._seat.gone and read_end(self._seat.pod) is None:
             grace = 0 if end.reason is PodReason.NODE_LOST else None
             await self._cluster.delete("pods", self.name, uid=self.uid, grace_seconds=grace)
         return end
 
-    async def _with_failure(self, detail: str) -> str:
-        """A back-off does not say what it comes after; the events do."""
-        failures = [event for event in await self.cluster_events() if event.startswith("Warning Failed: ")]
-        cause = failures[0].removeprefix("Warning Failed: ") if failures else ""
-        return detail if not cause or "ErrImagePull" in detail else f"{detail}; {cause}"
+    async def _explained(self, end: PodEnd) -> PodEnd:
+        """Tell it, with what the cluster says. A back-off does not say what it comes after; the events do."""
+        events = await self._teller.tell_events(self._seat.pod)
+        if end.reason is PodReason.IMAGE_UNPULLABLE and "ErrImagePull" not in end.detail:
+            end = replace(end, detail=_with_failure(end.detail, events))
+        await self._teller.tell_end(self._seat.pod, end)
+        return end
 
     def _judge(self) -> tuple[PodEnd | None, float]:
         """The end where there is one, and else when to look again if no news come."""
@@ -199,19 +196,7 @@ class PodRun:
         first = self._since.setdefault("adopted at", time.time())
         return max(0.0, first - (started_at(pod) or first))
 
-    async def _tell(self, text: str) -> None:
-        if text != self._told and text and self._notice is not None:
-            await self._notice(text)
-        self._told = text
 
-
-async def pod_events(cluster: Cluster, name: str, uid: str) -> list[str]:
-    """``Warning FailedScheduling: 0/3 nodes are available``, oldest first; empty where listing them is not allowed."""
-    query = {"fieldSelector": f"involvedObject.name={name},involvedObject.uid={uid}"}
-    try:
-        found = await cluster.list("events", "", **query)
-    except ClusterError as error:
-        log.info("the events of a pod cannot be read", pod=name, error=str(error))
-        return []
-    events = sorted(found["items"], key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-    return [f"{event.get('type')} {event.get('reason')}: {event.get('message') or ''}".strip() for event in events]
+def _with_failure(detail: str, events: Sequence[ClusterEvent]) -> str:
+    causes = [event.message for event in events if (event.kind, event.reason) == ("Warning", "Failed")]
+    return f"{detail}; {causes[0]}" if causes else detail

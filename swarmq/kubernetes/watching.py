@@ -94,6 +94,8 @@ class PodWatch:
         self._task: asyncio.Task[None] | None = None
         self._listing: list[Seat] | None = None
         """Those who took their seat after the list under way was asked for: it may not show their pods yet."""
+        self._reached = ""
+        """What the last stream has told, as a version: one that broke is opened again there, or it tells old news."""
         self._short_streams = 0
         self._may_watch = True
 
@@ -166,7 +168,7 @@ class PodWatch:
             refuse_certificate(error)
         log.info("the watch of pods broke", error=describe(error))
         await asyncio.sleep(wait_seconds(attempt, told_seconds))
-        return version
+        return self._reached if version else ""
 
     def _fail_with(self, refused: Refused) -> None:
         raise ClusterError(str(explain(refused, self._cluster.namespace)))
@@ -198,12 +200,12 @@ class PodWatch:
             "timeoutSeconds": str(self._patience.watch_seconds),
         }
         now = asyncio.get_running_loop().time
-        started = now()
+        started, self._reached = now(), version
         async with self._cluster.stream(_WATCH, query, self._patience.quiet_watch_seconds) as content:
             async for change in _json_lines(content):
-                version = self._take(change, version)
+                self._reached = self._take(change, self._reached)
         self._short_streams = self._short_streams + 1 if now() - started < SHORT_SECONDS else 0
-        return version
+        return self._reached
 
     def _take(self, change: Object, version: str) -> str:
         kind, thing = change["type"], change["object"]

@@ -41,7 +41,7 @@ class EventType(StrEnum):
     BRANCH_RESUMED = "branch.resumed"  # step, continues
     BRANCH_ANEW = "branch.anew"  # source, reason
     BRANCH_PARKED = "branch.parked"  # step
-    BRANCH_POD = "branch.pod"  # notice: what its pod waits for, or why it was lost
+    BRANCH_POD = "branch.pod"  # notice, pod, uid, node, phase, reason, count
     LEASE_LOST = "branch.lease_lost"  # worker
     PROMOTED = "branch.promoted"  # by: verify, score
     VERIFY_STARTED = "verify.started"  # commands, commit

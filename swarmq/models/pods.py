@@ -19,6 +19,22 @@ class PodHealth(Record):
     dead: bool = Field(False, description="What ran in it has ended: its branches are to be given to others.")
 
 
+class PodNews(Record):
+    """One thing to tell of a branch's pod, in words and in Kubernetes' own."""
+
+    text: str = Field(description="One line for a person.")
+    pod: str = Field("", description="The pod's name; empty as long as none could be made.")
+    uid: str = Field("", description="Tells pods of one name apart.")
+    node: str = Field("", description="Empty as long as no node has it.")
+    phase: str = Field("", description="As last seen: Pending, Running, Succeeded, Failed.")
+    reason: str = Field("", description="What Kubernetes or the pod's end calls it, such as FailedScheduling.")
+    count: int = Field(1, ge=1, description="How often the cluster has seen it.")
+
+    def data(self) -> dict[str, object]:
+        """For an event of the branch: without what says nothing."""
+        return {"notice": self.text, **self.model_dump(exclude_defaults=True, exclude={"text"})}
+
+
 class PodStates(Protocol):
     """Asked once a tick, by the names of workers as branches carry them."""
 

@@ -14,6 +14,7 @@ from fleet_stack import FleetStack, git, running_fleet, until
 from kubernetes_double import KubernetesDouble, Rights
 
 from swarmq import Client
+from swarmq.kubernetes.names import pod_name
 from swarmq.kubernetes.rights import RIGHTS
 from swarmq.models.branch import BranchState
 from swarmq.models.events import EventType
@@ -39,7 +40,7 @@ SCRIPT = {
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesDouble]:
-    rights = Rights({(right.verb, right.resource) for right in RIGHTS})
+    rights = Rights({(right.verb, right.resource) for right in RIGHTS} | {("list", "events")})
     double = KubernetesDouble.start(tmp_path_factory.mktemp("cluster"), rights)
     yield double
     double.close()
@@ -108,6 +109,9 @@ def test_twenty_branches_in_pods_through_faults_on_all_sides(fleet: FleetStack, 
         created = cluster.counted()["create pods"]
         assert created <= PODS + 4, "most pods of the killed supervisor were adopted"
         assert SECRET not in manifests
+        shown = json.loads(fleet.run_cli("show", handle.id, begun[0], "--json").stdout)["pod"]
+        assert (shown["name"], shown["node"]) == (pod_name(handle.id, begun[0]), "node-1")
+        assert "runs on node-1" in [line["notice"] for line in shown["notices"]]
         assert "Do your part" not in manifests
         assert_no_secret_is_told(fleet)
 

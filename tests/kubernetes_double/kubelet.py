@@ -95,6 +95,8 @@ class Kubelet:
             condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
             if self.faults.unschedulable and not self._now(running)["status"].get("conditions"):
                 await self._report(running, conditions=[condition | {"message": self.faults.unschedulable}])
+            if self.faults.unschedulable:
+                await self._event(running, "Warning", "FailedScheduling", self.faults.unschedulable)
             await asyncio.sleep(TICK_SECONDS)
         if not self._is_there(running):
             return False
@@ -324,9 +326,12 @@ class Kubelet:
     async def _event(self, running: RunningPod, kind: str, reason: str, message: str) -> None:
         name = f"{running.pod['metadata']['name']}.{reason.lower()}"
         if ("events", name) in self._state.objects:
+            count = self._state.objects["events", name]["count"] + 1
+            await self._state.update("events", name, count=count, lastTimestamp=stamp())
             return
         pod = running.pod["metadata"]
         event = {"metadata": {"name": name}, "involvedObject": {"name": pod["name"], "uid": pod["uid"]}}
         await self._state.create(
-            "events", event | {"type": kind, "reason": reason, "message": message, "lastTimestamp": stamp()}
+            "events",
+            event | {"type": kind, "reason": reason, "message": message, "count": 1, "lastTimestamp": stamp()},
         )

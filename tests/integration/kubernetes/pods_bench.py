@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,13 +15,16 @@ from swarmq.kubernetes.ends import PodEnd
 from swarmq.kubernetes.patience import Patience
 from swarmq.kubernetes.pods import Pods
 from swarmq.kubernetes.podspec import PodDefaults, PodRequest
-from swarmq.kubernetes.run import Notice, PodRun
+from swarmq.kubernetes.run import PodRun
+from swarmq.kubernetes.telling import Notice
+from swarmq.models.pods import PodNews
 from swarmq.settings import load_settings
 
 IMPATIENT = Patience(
     retry_seconds=20,
     quota_seconds=0.1,
     start_failure_seconds=0.5,
+    events_seconds=0.1,
     deletion_seconds=0.3,
     quiet_log_seconds=0.5,
     last_news_seconds=0.3,
@@ -92,10 +95,14 @@ async def until(holds: Callable[[], bool]) -> None:
 class Notices(list[str]):
     """What was told, to be given as ``notice``."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.news: list[PodNews] = []
+
     @property
     def hear(self) -> Notice:
-        async def hear(text: str) -> None:
-            self.append(text)
+        async def hear(news: PodNews) -> None:
+            self.append(news.text)
+            self.news.append(news)
 
-        heard: Callable[[str], Awaitable[None]] = hear
-        return heard
+        return hear

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from kubernetes_double import KubernetesDouble
@@ -22,6 +23,7 @@ from pods_bench import (
 )
 
 from swarmq.kubernetes.ends import PodReason
+from swarmq.models.pods import PodNews
 
 SLEEP = "echo up; sleep 60"
 
@@ -132,8 +134,8 @@ async def test_a_registry_that_recovers_is_waited_for(double: KubernetesDouble) 
     double.faults.image_errors[IMAGE] = "503 Service Unavailable"
     notices = Notices()
 
-    async def hear(text: str) -> None:
-        await notices.hear(text)
+    async def hear(news: PodNews) -> None:
+        await notices.hear(news)
         double.faults.image_errors.clear()
 
     async with open_bench(double, replace(IMPATIENT, start_failure_seconds=HANG_SECONDS)) as bench:
@@ -146,10 +148,37 @@ async def test_a_pod_that_no_node_takes_is_told_of_and_given_up_in_time(bench: B
     double.faults.unschedulable = "0/3 nodes are available: 3 Insufficient memory."
     notices = Notices()
     _, end = await run_to_end(bench.pods("true", start_seconds=0.5), request(), notices.hear)
-    assert notices == [f"no node takes the pod: {double.faults.unschedulable}"]
     assert (end.reason, end.started) == (PodReason.NEVER_STARTED, False)
     assert "Insufficient memory" in end.detail
+    assert notices[0] == f"no node takes the pod: {double.faults.unschedulable}"
+    assert notices[1] == f"Warning FailedScheduling: {double.faults.unschedulable}"
+    assert notices[-1] == f"ended: {end.detail}"
+    counts = [news.count for news in notices.news if news.reason == "FailedScheduling"]
+    assert all(later >= 2 * before for before, later in pairwise(counts)), "told again only when it has doubled"
+    assert {(news.pod, news.node, news.phase) for news in notices.news} == {(notices.news[0].pod, "", "Pending")}
     await until(lambda: not double.objects("pods"))
+
+
+async def test_a_pod_that_starts_in_time_costs_no_look_at_its_events(bench: Bench, double: KubernetesDouble) -> None:
+    bench.cluster.patience = replace(IMPATIENT, events_seconds=HANG_SECONDS)
+    notices = Notices()
+    _, end = await run_to_end(bench.pods("true"), request(), notices.hear)
+    assert end.reason is PodReason.COMPLETED
+    assert {news.reason for news in notices.news} <= {""}
+    assert double.counted()["list events"] == 0
+
+
+async def test_who_may_not_list_events_is_told_the_end_all_the_same(bench: Bench, double: KubernetesDouble) -> None:
+    assert double.rights.granted is not None
+    double.rights.granted.discard(("list", "events"))
+    notices = Notices()
+    async with await bench.pods(SLEEP).run(request(), notices.hear) as run:
+        await first_line(run)
+        double.kill("fix", "OOMKilled")
+        end = await run.end()
+    assert notices == ["runs on node-1", f"ended: {end.detail}"]
+    told = notices.news[-1]
+    assert (told.reason, told.node, told.uid) == ("oom_killed", "node-1", run.uid)
 
 
 async def test_a_secret_that_is_not_there_keeps_a_pod_from_starting(bench: Bench) -> None:

@@ -156,7 +156,7 @@ async def test_events_of_a_pod_tell_why_it_does_not_start(bench: Bench, double: 
     missing = {"name": "gone", "secret": {"secretName": "not-there"}}
     async with await bench.pods("true", volumes=[missing]).run(request(), notices.hear) as run:
         await until(lambda: bool(double.objects("events")))
-        assert await run.cluster_events() == [
+        assert [str(event) for event in await run.cluster_events()] == [
             'Warning FailedMount: MountVolume.SetUp failed: secret "not-there" not found'
         ]
         await run.delete()

@@ -169,6 +169,22 @@ async def test_versions_that_the_server_has_forgotten_are_listed_anew(bench: Ben
     assert double.counted()["list pods"] >= 2
 
 
+async def test_a_watch_that_broke_goes_on_where_it_was(bench: Bench, double: KubernetesDouble) -> None:
+    notices = Notices()
+    async with await bench.pods(GATED).run(request(), notices.hear) as run:
+        await first_line(run)
+        await until(lambda: notices == ["runs on node-1"])
+        asked = double.counted()
+        double.trouble.watch_delay_seconds = 0.05  # so that each change is seen by itself
+        double.go_away()
+        double.come_back()
+        open_gate(double, run.uid)
+        assert (await run.end()).reason is PodReason.COMPLETED
+    assert notices == ["runs on node-1"], "how it was before it started is no news"
+    assert double.counted()["watch pods"] > asked["watch pods"]
+    assert double.counted()["list events"] == asked["list events"]
+
+
 async def test_a_pod_that_vanished_while_nobody_watched_is_missed(bench: Bench, double: KubernetesDouble) -> None:
     async with await bench.pods("echo up; sleep 60").run(request()) as run:
         await first_line(run)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
-from cli_fakes import SWARM, Cli, branch, record, result, spec, story
+from cli_fakes import SWARM, Cli, branch, event, record, result, spec, story
 
 from swarmq.cli.follow import LineWatcher, watcher
 from swarmq.cli.live import LiveView
 from swarmq.models.branch import BranchState, Exit, Outcome
 from swarmq.models.collapse import CollapsePolicy, Decision, Evaluation, ScoreEntry, Vector
+from swarmq.models.events import EventType
 from swarmq.models.options import SwarmOptions
 from swarmq.models.swarm import SubtaskStatus, SwarmState, SwarmStatus
 
@@ -257,3 +260,32 @@ def test_collapse_explains_each_decision(cli: Cli) -> None:
     assert "2 decisions against a branch" in shown.err
     one = orjson.loads(cli.run("collapse", "explain", SWARM, "fix-p", "--json").out)
     assert [found["branch_id"] for entry in one for found in entry["evaluations"]] == ["fix-parser"]
+
+
+def test_show_of_a_branch_tells_of_its_pods(cli: Cli) -> None:
+    of_pod = {"pod": "swarmq-fix", "uid": "1", "phase": "Pending"}
+    second = of_pod | {"uid": "2", "node": "node-b", "phase": "Running"}
+    told: list[dict[str, Any]] = [
+        {"notice": "the quota leaves no room"},
+        of_pod | {"notice": "Warning FailedScheduling: no room", "reason": "FailedScheduling", "count": 3},
+        of_pod | {"notice": "Warning FailedScheduling: no room", "reason": "FailedScheduling", "count": 9},
+        of_pod | {"notice": "ended: drained \x1b[31mred", "reason": "evicted"},
+        second | {"notice": "runs on node-b"},
+    ]
+    cli.client.events = [event(EventType.BRANCH_POD, 1002 + n, "fix-dates", **data) for n, data in enumerate(told)]
+    cli.client.events += [event(EventType.BRANCH_POD, 1009, "fix-parser", notice="another branch's")]
+    assert "pod" not in cli.run("show", "last", "fix-dates").out, "it runs in the fleet"
+    cli.client.swarm = record(spec=spec(options=SwarmOptions(model="openai:m", placement="pod")))
+    out = cli.run("show", "last", "fix-dates").out
+    assert "swarmq-fix on node-b\n" in out
+    assert "Running (as last seen)\n" in out
+    assert out.count("FailedScheduling: no room (9 times)\n") == out.count("FailedScheduling") == 1
+    assert "\x1b" not in out
+    assert "another" not in out
+    shown = orjson.loads(cli.run("show", "last", "fix-dates", "--json").out)
+    assert shown["spec"]["id"] == "fix-dates"
+    pod = shown["pod"]
+    assert (pod["name"], pod["node"], pod["phase"], pod["pods"]) == ("swarmq-fix", "node-b", "Running", 2)
+    assert [line["reason"] for line in pod["notices"]] == ["", "FailedScheduling", "evicted", ""]
+    cli.client.events = []
+    assert orjson.loads(cli.run("show", "last", "fix-dates", "--json").out)["pod"] is None
