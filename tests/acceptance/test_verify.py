@@ -87,8 +87,8 @@ def test_a_worker_that_is_killed_while_it_verifies(fleet: FleetStack, client: Cl
     assert len(ledger.read_text().split()) == 3, "twice in the branch's worktree, once on the merged tree"
     assert not [path for path in files_of(repo, handle.id) if path.name == "scratch.txt"]
     types = [event.type for event in handle.events()]
-    assert types.count(EventType.VERIFY_STARTED) == 2
-    assert types.count(EventType.VERIFY_PASSED) == 1
+    assert types.count(EventType.VERIFY_STARTED) == 3
+    assert types.count(EventType.VERIFY_PASSED) == 2
 
 
 def report_of(subtask: SubtaskResult) -> VerifyReport:
