@@ -66,6 +66,8 @@ async def checked_spec(submission: Submission, swarm_id: str, task_id: str) -> S
             raise OptionError("repo: a plan with subtasks that edit or verify needs a repository")
         if options.verify:
             raise OptionError("verify: without a repository there is nothing to verify")
+        if options.candidates > 1:
+            raise OptionError("candidates: without a repository branches leave no work that could be compared")
         repo = base_commit = base_branch = None
     else:
         info = await inspect(Path(submission.repo), allow_dirty=options.allow_dirty)

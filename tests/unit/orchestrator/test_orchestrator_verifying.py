@@ -63,3 +63,5 @@ def test_readers_have_nothing_to_run_commands_in() -> None:
 async def test_without_a_repository_there_is_nothing_to_verify() -> None:
     with pytest.raises(OptionError, match="verify: without a repository"):
         await checked_spec(Submission("Think", None, None, None, {"verify": "true"}), "k3x9qm2p4t", "task")
+    with pytest.raises(OptionError, match=r"^candidates: without a repository"):
+        await checked_spec(Submission("Think", None, None, None, {"candidates": 2}), "k3x9qm2p4t", "task")
