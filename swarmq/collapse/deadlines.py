@@ -1,4 +1,4 @@
-"""Races that are over while candidates still run: by their deadline, or because who won them died on the way. Pure."""
+"""Races that are over by their deadline, while candidates still run. Pure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from swarmq.collapse.scoring import best_candidate
 from swarmq.models.branch import BranchRecord, BranchState
 
 
-def overdue_winner(
-    candidates: Sequence[BranchRecord], winner: str | None, deadline_seconds: float | None, now: float
-) -> str | None:
-    """Whose race it is, where others are still to be stopped for it; None where there is nothing to do.
+def overdue_winner(candidates: Sequence[BranchRecord], deadline_seconds: float | None, now: float) -> str | None:
+    """Who wins a race whose deadline is over, where others are to be stopped for it; None where there is nothing to do.
 
-    That is the recorded winner or, once the deadline is over, the best of those that have completed. While none has,
-    the race goes on, and the first to complete wins. The deadline counts from the first candidate's start.
+    That is the best of those that have completed. While none has, the race goes on, and the first to complete wins. The
+    deadline counts from the first candidate's start.
     """
     if not any(one.state is not BranchState.DONE and one.cancel_reason is None for one in candidates):
         return None
-    if winner is not None:
-        return winner
     started = [one.started_at for one in candidates if one.started_at > 0]
     if deadline_seconds is None or not started or now < min(started) + deadline_seconds:
         return None

@@ -267,6 +267,6 @@ async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> str:
     log.info("branch ended", exit=outcome.exit.value, steps=outcome.steps, error=outcome.error, won=finished.won)
     if finished.won:
         reached(CrashPoint.LOSERS_STOPPED)
-        await stop_losers(runtime.store, runtime.dispatch, spec.swarm_id, spec.subtask_id, spec.id)
+        await stop_losers(runtime.store, runtime.dispatch, spec.swarm_id, spec.subtask_id, spec.id, "verify")
     await move_on(runtime.dispatch, spec.swarm_id, spec.stage, finished)
     return outcome.exit.value

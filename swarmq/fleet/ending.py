@@ -40,9 +40,8 @@ async def cancel_branch(store: Store, dispatch: Dispatcher, swarm_id: str, branc
         return False
     if cancelled.was is BranchState.RUNNING:
         await dispatch.terminate([branch_task_id(swarm_id, branch_id)])
-    else:
-        branch = await store.branches.load(swarm_id, branch_id)
-        await move_on(dispatch, swarm_id, branch.spec.stage, cancelled)
+    branch = await store.branches.load(swarm_id, branch_id)
+    await move_on(dispatch, swarm_id, branch.spec.stage, cancelled)
     return True
 
 

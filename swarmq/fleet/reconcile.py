@@ -17,7 +17,7 @@ from swarmq.fleet.dispatch import branch_task_id
 from swarmq.fleet.ending import cancel_branch
 from swarmq.fleet.merging import MERGE
 from swarmq.fleet.own_pods import show_busy, take_from_dead
-from swarmq.fleet.racing import stop_losers
+from swarmq.fleet.racing import losers, stop_losers
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import finish
 from swarmq.fleet.standing import Standing
@@ -33,22 +33,30 @@ LONGEST_INTERVAL = 32
 
 @dataclass(frozen=True)
 class Stuck:
-    """What one look found. ``send`` are branches whose message is missing, ``stop`` those to be stopped."""
+    """What one look found. ``send`` are branches whose message is missing, ``stop`` those to be stopped.
+
+    ``end`` are marked ones whose holders are lost. A message would not do: each worker that heard the revoke of a
+    task drops it whenever it comes again.
+    """
 
     send: tuple[BranchRecord, ...] = ()
     stop: tuple[BranchRecord, ...] = ()
+    end: tuple[BranchRecord, ...] = ()
 
 
 def find_stuck(branches: Iterable[BranchRecord], now: float, patience_seconds: float) -> Stuck:
     """Expired leases, messages that nobody claimed, marks that nobody saw. Pure."""
-    send, stop = [], []
+    send, stop, end = [], [], []
     for branch in branches:
         running, queued = branch.state is BranchState.RUNNING, branch.state is BranchState.QUEUED
-        if (running and branch.lease_until < now) or (queued and branch.queued_at + patience_seconds < now):
+        lost, marked = running and branch.lease_until < now, branch.cancel_reason is not None
+        if lost and marked:
+            end.append(branch)
+        elif lost or (queued and branch.queued_at + patience_seconds < now):
             send.append(branch)
-        elif running and branch.cancel_reason is not None:
+        elif running and marked:
             stop.append(branch)
-    return Stuck(tuple(send), tuple(stop))
+    return Stuck(tuple(send), tuple(stop), tuple(end))
 
 
 def standstill(branch: BranchRecord) -> str:
@@ -121,8 +129,9 @@ class _Swarm:
     async def _look_at_stages(self) -> int:
         standing = await Standing.load(self.store, self.id, self.record)
         await self._cancel_rest(standing.branches)
-        for subtask_id, race in standing.races.items():  # its winner's worker died before it had stopped the others
-            await stop_losers(self.store, self.dispatch, self.id, subtask_id, race.winner)
+        for subtask_id, race in standing.races.items():
+            if losers(standing.workers_of(subtask_id), race.winner):  # who decided it died before they were stopped
+                await stop_losers(self.store, self.dispatch, self.id, subtask_id, race.winner, race.by)
         branches = await take_from_dead(self.runtime, standing.branches, self.now)
         sent = await self._move_branches(find_stuck(branches, self.now, self.patience_seconds))
         if standing.due() or standing.closable():
@@ -138,6 +147,8 @@ class _Swarm:
                 await cancel_branch(self.store, self.dispatch, self.id, branch.spec.id, reason or "")
 
     async def _move_branches(self, stuck: Stuck) -> int:
+        for branch in stuck.end:
+            await cancel_branch(self.store, self.dispatch, self.id, branch.spec.id, branch.cancel_reason or "")
         # Of their own: a branch that was to be stopped and loses its holder is sent at once.
         stops = {branch.spec.id: f"stop:{standstill(branch)}" for branch in stuck.stop}
         due = await self._due([*map(standstill, stuck.send), *stops.values()])

@@ -85,7 +85,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """``was`` is the state before: a running branch was only marked, one without a holder has ended."""
+    """``was`` is the state before: a running branch was only marked, but for one whose holder's lease was over."""
 
     was: BranchState
     advance: bool
@@ -147,7 +147,7 @@ class Branches:
         return Finished(advance == b"1", tuple(publish.decode().split()), won == b"1")
 
     async def cancel(self, swarm_id: str, branch_id: str, reason: str) -> Cancelled:
-        """End a branch that nobody holds; mark one that runs. The first reason stays. NotFoundError."""
+        """End a branch that nobody holds by a live lease; mark any other. The first reason stays. NotFoundError."""
         arguments = (branch_id, new_call_id(), reason)
         was, advance, publish = await self._gate.script("branch_cancel", (keys.SWARM(swarm_id),), arguments)
         end = _finished(advance, publish)

@@ -1,5 +1,5 @@
 -- uses: swarm budget branch
--- Cancel a branch: ended at once where nobody runs it, else marked, and its holder ends it.
+-- Cancel a branch: ended at once where nobody runs it, or its holder's lease is over, else marked, and its holder ends it.
 -- KEYS: swarm
 -- ARGV: branch id, call id, reason
 -- Returns the state that it was in, advance and the ids to publish; the same when repeated.
@@ -12,7 +12,7 @@ if branch.state == 'done' then
   if branch.ended_by == ARGV[2] then return {branch.was, branch.advance, branch.publish} end
   return {'done', '0', ''}
 end
-if branch.state == 'running' then
+if branch.alive then
   redis.call('HSETNX', branch.key, 'cancel_reason', ARGV[3])
   return {'running', '0', ''}
 end

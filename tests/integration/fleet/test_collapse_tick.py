@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from swarmq.fleet.collapse import collapse
+from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.runtime import Runtime
 from swarmq.models.branch import BranchSpec, BranchState, Exit, Observation, Outcome
 from swarmq.models.collapse import CANCELLED_BY_COLLAPSE, CollapsePolicy, Decision
@@ -194,5 +195,16 @@ async def test_losers_whose_winner_died_before_stopping_them_are_stopped(runtime
     store = runtime.store
     await race(store, GOOD, GOOD, collapse="off")
     await store.branches.finish(SWARM, "fix.2", 1, Outcome(exit=Exit.COMPLETED), wins=True)
-    assert await collapse(runtime) == 1
+    await reconcile(runtime)
     assert await reasons(store) == {"fix": f"{CANCELLED_BY_COLLAPSE}fix.2 won the race"}
+    await reconcile(runtime)
+    assert [entry.action for entry in await store.audit.read(SWARM) if entry.actor == "race"] == ["cancelled"]
+
+
+async def test_losers_of_a_race_whose_decider_died_are_stopped_with_its_reason(runtime: Runtime) -> None:
+    store = runtime.store
+    await race(store, GOOD, GOOD)
+    await store.branches.finish(SWARM, "fix.2", 1, Outcome(exit=Exit.COMPLETED))
+    await store.races.decide(SWARM, "fix", "fix.2")
+    await reconcile(runtime)
+    assert await reasons(store) == {"fix": f"{CANCELLED_BY_COLLAPSE}fix.2 had the best score at the race's deadline"}

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from repository_snapshot import changed, snapshot
 
-from swarmq.errors import UsageError
+from swarmq.errors import LeaseLost, UsageError
 from swarmq.fleet import settling
 from swarmq.fleet.claims import MOST_FAILURES
 from swarmq.fleet.finish import finish_swarm
@@ -124,7 +124,7 @@ class World:
         ended = await self.store.branches.finish(SWARM, branch_id, branch.token, outcome, wins=wins)
         self.claimed.discard(branch_id)
         if ended.won:
-            await stop_losers(self.store, self.pump, SWARM, branch.spec.subtask_id, branch_id)  # type: ignore[arg-type]
+            await stop_losers(self.store, self.pump, SWARM, branch.spec.subtask_id, branch_id, "verify")  # type: ignore[arg-type]
         self.pump.messages += [("branch", id_) for id_ in ended.publish]
         if ended.advance:
             self.pump.messages.append(("finish_stage", SWARM, branch.spec.stage))
@@ -242,6 +242,30 @@ async def test_losers_that_nobody_stopped_are_stopped_later(world: World, repo: 
     await reconcile(world.runtime)
     assert sorted(world.pump.terminated) == [f"{SWARM}.s", f"{SWARM}.s.3"]
     assert (await world.branch("s")).cancel_reason == "Cancelled by collapse controller: s.2 won the race"
+
+
+async def test_losers_whose_worker_died_with_the_winners_are_ended(world: World, repo: Path) -> None:
+    """The revoke of their tasks makes workers drop any message for them: their records have to be ended."""
+    await world.start(plan(one("s", candidates=2)), repo)
+    await world.settle()
+    world.work["s"] = {"b.txt": "one\n"}
+    winner, token = await world.branch("s"), (await world.branch("s.2")).token
+    outcome = Outcome(exit=Exit.COMPLETED, verify=PASSED, commit=await world._commit(winner))
+    assert (await world.store.branches.finish(SWARM, "s", winner.token, outcome, wins=True)).won
+    await reconcile(world.runtime)
+    assert (await world.branch("s.2")).cancel_reason == "Cancelled by collapse controller: s won the race"
+    assert (await world.branch("s.2")).state is BranchState.RUNNING, "its worker may live"
+    await world.store.gate.call("HSET", keys.BRANCH(SWARM, "s.2"), "lease_until", 0)
+    world.pump.messages.clear()
+    await reconcile(world.runtime)
+    assert ("branch", "s.2") not in world.pump.messages
+    ended = (await world.branch("s.2")).outcome
+    assert ended is not None
+    assert (ended.exit, ended.error) == (Exit.CANCELLED, "Cancelled by collapse controller: s won the race")
+    with pytest.raises(LeaseLost):
+        await world.store.branches.finish(SWARM, "s.2", token, outcome)
+    await world.settle()
+    assert (await world.record()).state is SwarmState.SUCCEEDED
 
 
 async def test_one_that_ends_verified_after_the_winner_is_not_taken(world: World, repo: Path) -> None:

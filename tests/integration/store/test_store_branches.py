@@ -22,6 +22,7 @@ from swarmq.errors import LeaseLost, NotFoundError
 from swarmq.models.branch import BranchState, Exit, Observation
 from swarmq.models.events import EventType
 from swarmq.models.swarm import SwarmState
+from swarmq.store import keys
 from swarmq.store.branches import Claim
 from swarmq.store.store import Store
 
@@ -180,11 +181,11 @@ async def test_cancelling_a_running_branch_marks_it_and_its_holder_ends_it(store
 
 async def test_a_cancelled_branch_whose_holder_died_ends_with_the_next_claim(store: Store) -> None:
     await opened(store, "a")
-    held = await claim(store, lease_seconds=0.001)
+    held = await claim(store)
     await record(store, "a", held.token, 0, "one", steps=1)
     await store.transcripts.checkpoint(SWARM, "a", held.token, "c0ffee")
     await store.branches.cancel(SWARM, "a", "enough")
-    await lease_over(store, "a")
+    await store.gate.call("HSET", keys.BRANCH(SWARM, "a"), "lease_until", 0)
     found = await claim(store, worker="w2")
     assert (found.status, found.advance) == ("cancelled", True)
     outcome = (await store.branches.load(SWARM, "a")).outcome
@@ -193,6 +194,21 @@ async def test_a_cancelled_branch_whose_holder_died_ends_with_the_next_claim(sto
     assert (outcome.usage.input_tokens, outcome.usage.output_tokens) == (10, 1)
     with pytest.raises(LeaseLost):
         await store.branches.finish(SWARM, "a", held.token, DONE)
+
+
+async def test_cancelling_a_branch_whose_holder_died_ends_it(store: Store) -> None:
+    await opened(store, "a")
+    held = await claim(store, lease_seconds=0.001)
+    await record(store, "a", held.token, 0, "one", steps=1)
+    await lease_over(store, "a")
+    cancelled = await store.branches.cancel(SWARM, "a", "enough")
+    assert (cancelled.was, cancelled.advance) == (BranchState.RUNNING, True)
+    outcome = (await store.branches.load(SWARM, "a")).outcome
+    assert outcome is not None
+    assert (outcome.exit, outcome.error, outcome.steps) == (Exit.CANCELLED, "enough", 1)
+    with pytest.raises(LeaseLost):
+        await store.branches.finish(SWARM, "a", held.token, DONE)
+    assert (await claim(store)).status == "done"
 
 
 async def test_no_branch_of_a_cancelled_swarm_can_be_claimed(store: Store) -> None:

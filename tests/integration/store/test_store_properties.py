@@ -284,7 +284,7 @@ class BranchMachine(RuleBasedStateMachine):
         id_, branch = self.pick(number)
         cancelled = self.run(self.store.branches.cancel(self.swarm, id_, "why"), lose)
         assert cancelled.was is branch.state
-        if branch.state in (WAITING, QUEUED):
+        if branch.state in (WAITING, QUEUED) or (branch.state is RUNNING and not branch.alive):
             branch.token += 1
             self.end(id_, cancelled.advance, cancelled.publish)
         elif branch.state is RUNNING:
