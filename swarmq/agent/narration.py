@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from swarmq.models.branch import BranchSpec
@@ -21,6 +22,14 @@ ANSWER_CHARACTERS = 20_000
 """The final answer in its event; the whole one is in the branch's outcome."""
 
 
+def branch_event(branch: BranchSpec, type_: EventType, data: Mapping[str, object], at: float | None = None) -> Event:
+    """An event of a branch; ``at`` is Unix seconds, by default now."""
+    seconds = time.time() if at is None else at
+    return Event(
+        type=type_, at=seconds, swarm=branch.swarm_id, subtask=branch.subtask_id, branch=branch.id, data=dict(data)
+    )
+
+
 @dataclass(frozen=True)
 class Narrator:
     """Makes events of one branch. ``now`` gives Unix seconds."""
@@ -29,10 +38,7 @@ class Narrator:
     now: Callable[[], float]
 
     def _event(self, type_: EventType, **values: object) -> Event:
-        branch = self.branch
-        return Event(
-            type=type_, at=self.now(), swarm=branch.swarm_id, subtask=branch.subtask_id, branch=branch.id, data=values
-        )
+        return branch_event(self.branch, type_, values, self.now())
 
     def step(self, step: int, completion: Completion, seconds: float) -> list[Event]:
         """A model call, with what it thought and said."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
+from swarmq.agent.narration import branch_event
 from swarmq.collapse.policy import Look, judge
 from swarmq.collapse.ports import Canceller
 from swarmq.collapse.sampling import Scope, samples
@@ -90,15 +90,8 @@ def _worded(kill: Kill) -> Kill:
 
 
 def _event(observed: Observed, kill: Kill) -> Event:
-    subtask = next(branch.spec.subtask_id for branch in observed.branches if branch.spec.id == kill.branch_id)
-    return Event(
-        type=EventType.BRANCH_KILLED,
-        at=time.time(),
-        swarm=observed.swarm.spec.id,
-        subtask=subtask,
-        branch=kill.branch_id,
-        data={"reason": kill.reason, "score": round(kill.score, 4)},
-    )
+    spec = next(branch.spec for branch in observed.branches if branch.spec.id == kill.branch_id)
+    return branch_event(spec, EventType.BRANCH_KILLED, {"reason": kill.reason, "score": round(kill.score, 4)})
 
 
 def workers_of(looks: Iterable[Observed]) -> set[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 import structlog
 
+from swarmq.agent.narration import branch_event
 from swarmq.errors import LeaseLost
 from swarmq.fleet import continuing
 from swarmq.fleet.runtime import Runtime
 from swarmq.models.branch import BranchSpec, Observation
-from swarmq.models.events import Event, EventType
+from swarmq.models.events import EventType
 from swarmq.models.plan import Subtask
 from swarmq.models.swarm import SwarmRecord
 from swarmq.store.branches import Claim
@@ -19,18 +18,13 @@ from swarmq.workspace.swarm_repository import SwarmRepository
 log = structlog.get_logger()
 
 
-def event_of(spec: BranchSpec, type_: EventType, **data: object) -> Event:
-    """An event of a branch, now."""
-    return Event(type=type_, at=time.time(), swarm=spec.swarm_id, subtask=spec.subtask_id, branch=spec.id, data=data)
-
-
 async def announce(runtime: Runtime, claim: Claim, spec: BranchSpec, subtask: Subtask) -> None:
     """Tell who has the branch now, and from whom it was taken over."""
     started = {"worker": runtime.worker, "specialty": subtask.specialty, "delivery": claim.token}
-    events = [event_of(spec, EventType.BRANCH_STARTED, **started)]
+    events = [branch_event(spec, EventType.BRANCH_STARTED, started)]
     if claim.took_over:
         await runtime.store.swarms.add(spec.swarm_id, lost_leases=1)
-        events.insert(0, event_of(spec, EventType.LEASE_LOST, worker=claim.lost_worker))
+        events.insert(0, branch_event(spec, EventType.LEASE_LOST, {"worker": claim.lost_worker}))
     await runtime.store.events.emit(spec.swarm_id, *events)
 
 
@@ -46,7 +40,7 @@ async def look_back(
     if not isinstance(found, continuing.Anew):
         return found
     log.info("branch starts anew", source=found.source, reason=found.reason)
-    event = event_of(spec, EventType.BRANCH_ANEW, source=found.source, reason=found.reason)
+    event = branch_event(spec, EventType.BRANCH_ANEW, {"source": found.source, "reason": found.reason})
     await runtime.store.events.emit(spec.swarm_id, event)
     return None
 

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from swarmq.agent.narration import branch_event
 from swarmq.agent.ports import BETWEEN_CALLS
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import LeaseLost, SwarmqError
@@ -34,7 +35,7 @@ from swarmq.fleet.racing import stop_losers
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.work import Work, work_for
 from swarmq.models.branch import BranchSpec, Outcome
-from swarmq.models.events import Event, EventType
+from swarmq.models.events import EventType
 from swarmq.store.branches import Claim, Renewal
 
 log = structlog.get_logger()
@@ -247,15 +248,8 @@ async def _end(runtime: Runtime, claim: Claim, outcome: Outcome) -> str:
     if record is None:
         raise LookupError("a claim without a record cannot end")
     spec = record.spec
-    data = {"exit": outcome.exit.value, "steps": outcome.steps, "error": outcome.error}
-    event = Event(
-        type=EventType.BRANCH_FINISHED,
-        at=time.time(),
-        swarm=spec.swarm_id,
-        subtask=spec.subtask_id,
-        branch=spec.id,
-        data=data,
-    )
+    told = {"exit": outcome.exit.value, "steps": outcome.steps, "error": outcome.error}
+    event = branch_event(spec, EventType.BRANCH_FINISHED, told)
     reached(CrashPoint.OUTCOME_RECORDED)
     try:
         finished = await runtime.store.branches.finish(

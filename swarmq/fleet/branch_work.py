@@ -10,12 +10,14 @@ import structlog
 from swarmq.agent.adopting import answers_in
 from swarmq.agent.assignment import Assignment, LoopResult, Parked
 from swarmq.agent.loop import run_agent
+from swarmq.agent.narration import branch_event
 from swarmq.agent.prompts import opening_messages, project_instructions
 from swarmq.agent.tools.base import Toolbox, ToolContext
 from swarmq.agent.verifying import BranchVerify, VerifyPlace
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
-from swarmq.fleet.continuing import Anew, Continuation, look_back, note_for
+from swarmq.fleet.beginning import announce, look_back
+from swarmq.fleet.continuing import Continuation, note_for
 from swarmq.fleet.finished_commit import finished_commit
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.observing import observer_of, watch_files
@@ -90,7 +92,7 @@ class BranchWork:
         structlog.contextvars.bind_contextvars(subtask=self.record.spec.subtask_id)
         self._repository = repository_of(self.runtime, swarm)
         subtask = await task_of(self.runtime, swarm, self.record.spec, self._repository)
-        await self._announce(subtask)
+        await announce(self.runtime, self.claim, self.record.spec, subtask)
         for token in range(1, self.claim.token):  # shells outlive a killed worker and keep editing
             await kill_all(self._cookie(token))
         self.equal = EqualWork(self.runtime, swarm, subtask, self.record.spec, self._repository)
@@ -98,7 +100,9 @@ class BranchWork:
         if hit is not None:
             return hit
         self._started = time.monotonic()  # what it waited for others is not its own time
-        await self._look_back(swarm, subtask)
+        self._continuation = found = await look_back(self.runtime, self.claim, swarm, subtask, self._repository)
+        if found is not None:
+            self._checkpoint = found.checkpoint
         await self._open_worktree(swarm)
         result = await self._agent(swarm, subtask)
         outcome = await self._conclude(subtask, result)
@@ -106,30 +110,8 @@ class BranchWork:
             await self.equal.keep(outcome)
         return outcome
 
-    async def _announce(self, subtask: Subtask) -> None:
-        started = {"worker": self.runtime.worker, "specialty": subtask.specialty, "delivery": self.claim.token}
-        events = [self.event(EventType.BRANCH_STARTED, **started)]
-        if self.claim.took_over:
-            await self.runtime.store.swarms.add(self.swarm_id, lost_leases=1)
-            events.insert(0, self.event(EventType.LEASE_LOST, worker=self.claim.lost_worker))
-        await self.runtime.store.events.emit(self.swarm_id, *events)
-
     def event(self, type_: EventType, **data: object) -> Event:
-        spec = self.record.spec
-        return Event(
-            type=type_, at=time.time(), swarm=spec.swarm_id, subtask=spec.subtask_id, branch=spec.id, data=data
-        )
-
-    async def _look_back(self, swarm: SwarmRecord, subtask: Subtask) -> None:
-        """Take over what the branch of the swarm that is tried again had come to."""
-        store = self.runtime.store
-        found = await look_back(store, swarm, subtask, self.record.spec, self.claim.token, self._repository)
-        if isinstance(found, Anew):
-            log.info("branch starts anew", source=found.source, reason=found.reason)
-            event = self.event(EventType.BRANCH_ANEW, source=found.source, reason=found.reason)
-            await store.events.emit(self.swarm_id, event)
-        elif found is not None:
-            self._continuation, self._checkpoint = found, found.checkpoint
+        return branch_event(self.record.spec, type_, data)
 
     async def _open_worktree(self, swarm: SwarmRecord) -> None:
         spec, repository = self.record.spec, self._repository
@@ -266,18 +248,7 @@ class BranchWork:
         return self._with_kept_worktree(self._ended(Exit.FAILED, error).model_copy(update={"fault": "infrastructure"}))
 
     def _ended(self, exit_: Exit, error: str) -> Outcome:
-        journal = self.journal
-        return Outcome(
-            exit=exit_,
-            error=error,
-            continued_from=self._continued_from,
-            steps=journal.steps,
-            tool_calls=journal.tool_calls,
-            usage=journal.usage,
-            cost_usd=journal.cost_usd,
-            duration_seconds=self._duration(),
-            verify=journal.verified,
-        )
+        return self.journal.ended(exit_, error, duration_seconds=self._duration(), continued_from=self._continued_from)
 
     def _duration(self) -> float:
         return time.monotonic() - self._started

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from swarmq.models.branch import BranchSpec
+from swarmq.models.branch import BranchSpec, Exit, Outcome
 from swarmq.models.events import Event
 from swarmq.models.messages import Usage
 from swarmq.models.money import NANO_PER_USD
@@ -49,6 +49,20 @@ class StoreJournal:
     def cost_usd(self) -> float | None:
         """So far; None where the price of the model is not known."""
         return None if self.price is None else self._nano_usd / NANO_PER_USD
+
+    def ended(self, exit_: Exit, error: str, *, duration_seconds: float, continued_from: str | None) -> Outcome:
+        """The outcome of a branch that stops here, by what is recorded of it."""
+        return Outcome(
+            exit=exit_,
+            error=error,
+            continued_from=continued_from,
+            steps=self.steps,
+            tool_calls=self.tool_calls,
+            usage=self.usage,
+            cost_usd=self.cost_usd,
+            duration_seconds=duration_seconds,
+            verify=self.verified,
+        )
 
     def resume(self, entries: Sequence[Entry]) -> None:
         """Go on behind what earlier holders wrote."""

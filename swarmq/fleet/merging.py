@@ -7,14 +7,13 @@ that branch ever pointed to has passed, and a culprit is backed out by never hav
 
 from __future__ import annotations
 
-import time
-
+from swarmq.agent.narration import branch_event
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import WorkspaceError
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.verifying import verify_commit
 from swarmq.models.branch import BranchRecord, Outcome
-from swarmq.models.events import Event, EventType
+from swarmq.models.events import EventType
 from swarmq.models.plan import Subtask
 from swarmq.models.swarm import MergeReport, SwarmRecord
 from swarmq.workspace.swarm_repository import SwarmRepository
@@ -47,15 +46,7 @@ async def merge(
     report = await _merge(runtime, record, repository, subtask, commit, branch)
     reached(CrashPoint.MERGE_RECORDED)
     await runtime.store.stages.record_merge(swarm_id, branch.spec.stage, branch.spec.id, report)
-    event = Event(
-        type=_EVENTS[report.status],
-        at=time.time(),
-        swarm=swarm_id,
-        subtask=subtask.id,
-        branch=branch.spec.id,
-        data=_told(report),
-    )
-    await runtime.store.events.emit(swarm_id, event)
+    await runtime.store.events.emit(swarm_id, branch_event(branch.spec, _EVENTS[report.status], _told(report)))
     await runtime.store.audit.append(swarm_id, "merge", report.status, {"branch": branch.spec.id})
     return report
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 import structlog
 
+from swarmq.agent.narration import branch_event
 from swarmq.collapse.observing import Activity, Looked, Observer
 from swarmq.collapse.probing import Probe
 from swarmq.errors import SwarmqError
 from swarmq.models.branch import BranchSpec
-from swarmq.models.events import Event, EventType
+from swarmq.models.events import EventType
 from swarmq.models.options import SwarmOptions
 from swarmq.store.store import Store
 from swarmq.workspace.shell import Shell
@@ -33,16 +32,8 @@ def observer_of(activity: Activity, store: Store, spec: BranchSpec) -> Observer:
             "problems": list(looked.problems),
             "note": note,
         }
-        event = Event(
-            type=EventType.BRANCH_OBSERVATION,
-            at=time.time(),
-            swarm=spec.swarm_id,
-            subtask=spec.subtask_id,
-            branch=spec.id,
-            data=data,
-        )
         try:
-            await store.events.emit(spec.swarm_id, event)
+            await store.events.emit(spec.swarm_id, branch_event(spec, EventType.BRANCH_OBSERVATION, data))
         except SwarmqError as error:  # the observation itself goes with the heartbeat
             log.warning("observation not told", error=str(error))
 

@@ -18,8 +18,9 @@ import structlog
 
 from swarmq.agent.adopting import answers_in
 from swarmq.agent.assignment import Parked
+from swarmq.agent.narration import branch_event
 from swarmq.errors import DiskFullError, LeaseLost, StoreError, SwarmqError, WorkspaceError
-from swarmq.fleet.beginning import announce, event_of, look_back, require_lease
+from swarmq.fleet.beginning import announce, look_back, require_lease
 from swarmq.fleet.continuing import Continuation
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.observing import observer_of
@@ -115,7 +116,7 @@ class PodWork:
         return outcome
 
     def event(self, type_: EventType, **data: object) -> Event:
-        return event_of(self.record.spec, type_, **data)
+        return branch_event(self.record.spec, type_, data)
 
     async def _in_pods(self, swarm: SwarmRecord, subtask: Subtask) -> Outcome:
         """In one pod, or in one after the other."""
@@ -278,15 +279,7 @@ class PodWork:
         return self._ended(Exit.FAILED, error).model_copy(update={"fault": "infrastructure"})
 
     def _ended(self, exit_: Exit, error: str) -> Outcome:
-        journal = self.journal
-        return Outcome(
-            exit=exit_,
-            error=error,
-            continued_from=self._continued_from,
-            steps=journal.steps,
-            tool_calls=journal.tool_calls,
-            usage=journal.usage,
-            cost_usd=journal.cost_usd,
-            duration_seconds=time.monotonic() - self._started,
-            checkpoint=self._follower.checkpoint if self._follower is not None else self._checkpoint,
-        )
+        seconds = time.monotonic() - self._started
+        ended = self.journal.ended(exit_, error, duration_seconds=seconds, continued_from=self._continued_from)
+        checkpoint = self._follower.checkpoint if self._follower is not None else self._checkpoint
+        return ended.model_copy(update={"checkpoint": checkpoint})

@@ -8,12 +8,12 @@ leads no longer, and one of the waiting branches does the work in the slot that 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import structlog
 
+from swarmq.agent.narration import branch_event
 from swarmq.errors import NotFoundError, SchemaError, StoreError, WorkspaceError
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.runtime import Runtime
@@ -176,10 +176,7 @@ class EqualWork:
         return cache_key(model, self._subtask, self._spec, options, dependencies, tree, swarm.spec.repo)
 
     def _event(self, type_: EventType, **data: object) -> Event:
-        spec = self._spec
-        return Event(
-            type=type_, at=time.time(), swarm=spec.swarm_id, subtask=spec.subtask_id, branch=spec.id, data=data
-        )
+        return branch_event(self._spec, type_, data)
 
 
 def _kept(outcome: Outcome, source: str) -> CachedResult:

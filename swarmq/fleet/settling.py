@@ -6,10 +6,9 @@ calls it. It reads records only, does what is due, and each of its sub-steps is 
 
 from __future__ import annotations
 
-import time
-
 import structlog
 
+from swarmq.agent.narration import branch_event
 from swarmq.collapse.scoring import final_score
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.fleet.claims import held_job
@@ -19,7 +18,7 @@ from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import go_on, repository_of
 from swarmq.fleet.standing import Standing
 from swarmq.models.branch import BranchRecord, BranchSpec
-from swarmq.models.events import Event, EventType
+from swarmq.models.events import EventType
 from swarmq.models.plan import Kind, Subtask
 from swarmq.models.swarm import MergeReport, SubtaskResult
 from swarmq.orchestrator.racing import candidate_results
@@ -167,14 +166,7 @@ class _Settling:
         queued = await self.store.stages.open(
             self.id, stage, [spec], options.max_subagents, eager=options.schedule == "ready"
         )
-        event = Event(
-            type=EventType.RESOLVING,
-            at=time.time(),
-            swarm=self.id,
-            subtask=subtask.id,
-            branch=branch.spec.id,
-            data={"resolver": branch_id, "files": list(report.conflicts)},
-        )
-        await self.store.events.emit(self.id, event)
+        told = {"resolver": branch_id, "files": list(report.conflicts)}
+        await self.store.events.emit(self.id, branch_event(branch.spec, EventType.RESOLVING, told))
         reached(CrashPoint.RESOLVER_SENT)
         await self.runtime.dispatch.branches(self.id, queued)
