@@ -1,8 +1,10 @@
-"""What tasks are given instead of a broker and of models, where a test runs them itself."""
+"""What tasks are given instead of a broker and of models, where a test runs them itself, and a repository for them."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from agent_fakes import FakeModel, Turn
@@ -31,8 +33,8 @@ class Sent:
 class OneModel:
     """The registry of models, with one of them."""
 
-    def __init__(self, *turns: Turn) -> None:
-        self.model = FakeModel(*turns)
+    def __init__(self, *turns: Turn, model: FakeModel | None = None) -> None:
+        self.model = model or FakeModel(*turns)
 
     async def open(self, _: str) -> FakeModel:
         return self.model
@@ -42,3 +44,19 @@ class OneModel:
 
     def price(self, _: str) -> Price:
         return FREE
+
+
+def git(path: Path, *arguments: str) -> str:
+    """What git prints, without the last line end."""
+    identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=path, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def repository(path: Path, text: str = "a\n") -> Path:
+    """A repository with one commit, whose only file ``a.txt`` has that text."""
+    path.mkdir()
+    (path / "a.txt").write_text(text)
+    for command in (["init", "-qb", "main"], ["add", "-A"], ["commit", "-qm", "start"]):
+        git(path, *command)
+    return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from agent_fakes import StatelessModel, call, says
+from fleet_fakes import OneModel, Sent, git, repository
 
 from swarmq.client import AsyncClient, AsyncSwarmHandle
 from swarmq.errors import OptionError, UsageError
@@ -25,7 +25,6 @@ from swarmq.models.events import Event, EventType
 from swarmq.models.options import SwarmOptions, changed_options
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SwarmRecord, SwarmSpec, SwarmState
-from swarmq.providers.prices import FREE, Price
 from swarmq.settings import load_settings
 from swarmq.store import keys
 from swarmq.store.store import Store
@@ -43,52 +42,15 @@ def writes(name: str) -> Any:
 TURNS = (writes("one"), writes("two"), writes("three"), says("All three are written."))
 
 
-class OneModel:
-    """The registry of models, with one of them."""
-
-    def __init__(self) -> None:
-        self.model = StatelessModel(*TURNS)
-
-    async def open(self, _: str) -> StatelessModel:
-        return self.model
-
-    def check(self, _: str) -> None:
-        return
-
-    def price(self, _: str) -> Price:
-        return FREE
-
-
-class Unsent:
-    """A dispatcher that publishes nothing: the tests call what the messages would."""
-
-    def __getattr__(self, _: str) -> Callable[..., Awaitable[None]]:
-        async def send(*_: Any, **__: Any) -> None:
-            return
-
-        return send
-
-
-def git(path: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=path, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
-    path = tmp_path / "repo"
-    path.mkdir()
-    (path / "a.txt").write_text("a\n")
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        git(path, *command)
-    return path
+    return repository(tmp_path / "repo")
 
 
 @pytest.fixture
 def runtime(store: Store, tmp_path: Path) -> Runtime:
     settings = load_settings(state_dir=tmp_path / "state", lease_seconds=30, model="test:x")
-    return Runtime(settings, store, OneModel(), Unsent(), "worker")  # type: ignore[arg-type]
+    return Runtime(settings, store, OneModel(model=StatelessModel(*TURNS)), Sent(), "worker")  # type: ignore[arg-type]
 
 
 def asked(runtime: Runtime) -> int:

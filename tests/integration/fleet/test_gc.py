@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from fleet_fakes import git, repository
 
 from swarmq.fleet.gc import ORPHAN_SECONDS, collect_garbage
 from swarmq.settings import load_settings
@@ -17,19 +17,9 @@ from swarmq.workspace.swarm_repository import SwarmRepository
 SWARM = "0123456789"
 
 
-def git(path: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
-    return subprocess.run(["git", *identity, *arguments], cwd=path, check=True, capture_output=True, text=True).stdout
-
-
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
-    path = tmp_path / "repo"
-    path.mkdir()
-    (path / "a.txt").write_text("a\n")
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        git(path, *command)
-    return path
+    return repository(tmp_path / "repo")
 
 
 async def test_an_orphans_work_is_saved_before_it_goes(store: Store, repo: Path, tmp_path: Path) -> None:
@@ -54,4 +44,5 @@ async def test_an_orphans_work_is_saved_before_it_goes(store: Store, repo: Path,
     await collect_garbage(store, settings)
     assert not directory.exists()
     assert git(repo, "rev-parse", f"refs/swarmq/{SWARM}/work/alpha").strip() == made.commit
-    assert git(repo, "show", f"{made.commit}:b.txt") == "b\n"
+    assert git(repo, "show", f"{made.commit}:b.txt") == "b"
+    assert git(repo, "cat-file", "-s", f"{made.commit}:b.txt") == "2", "its line end, too"

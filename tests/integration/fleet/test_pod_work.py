@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from itertools import compress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fleet_fakes import Sent, git, repository
 from local_pods import LocalPods, instead
 from valkey_server import Valkey
 
@@ -59,25 +59,6 @@ SCRIPT = {
 PLAN = Plan(subtasks=(Subtask(name="Writer", instruction="Write the files"),))
 
 
-class Unsent:
-    """A dispatcher that publishes nothing: the tests call what the messages would."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[None]]:
-        async def send(*_: Any, **__: Any) -> None:
-            self.names.append(name)
-
-        return send
-
-
-def git(path: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=path, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
 @pytest.fixture
 async def store(valkey: Valkey) -> AsyncIterator[Store]:
     """No script of the store is new here, so each test runs once."""
@@ -88,12 +69,7 @@ async def store(valkey: Valkey) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
-    path = tmp_path / "repo"
-    path.mkdir()
-    (path / "a.txt").write_text("a\n")
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        git(path, *command)
-    return path
+    return repository(tmp_path / "repo")
 
 
 urls: dict[int, str] = {}
@@ -117,7 +93,7 @@ async def runtime(store: Store, tmp_path: Path, model: ScriptedServer) -> AsyncI
         endpoints={"test": {"base_url": f"{urls[id(model)]}/v1", "prices": {"*": PRICE}}},
     )
     models = Models(settings)
-    yield Runtime(settings, store, models, Unsent(), "worker")  # type: ignore[arg-type]
+    yield Runtime(settings, store, models, Sent(), "worker")  # type: ignore[arg-type]
     await models.aclose()
 
 
@@ -195,7 +171,8 @@ async def test_a_branch_runs_in_a_pod_and_its_work_is_merged(
     merge = record.results["writer"].merge
     assert merge is not None
     assert merge.status == "merged"
-    assert "remove_pods" in runtime.dispatch.names  # type: ignore[attr-defined]
+    assert isinstance(runtime.dispatch, Sent)
+    assert "remove_pods" in [name for name, *_ in runtime.dispatch.take()]
     events = [event for event in await runtime.store.events.read(SWARM) if event.type is EventType.BRANCH_POD]
     assert [event.data for event in events] == [{"notice": "no node has room"}]
 

@@ -6,13 +6,13 @@ What the tasks publish is kept and carried out by ``Pump``, in any order that a 
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fleet_fakes import git, repository
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from repository_snapshot import changed, snapshot
@@ -146,20 +146,9 @@ class World:
         return made.commit
 
 
-def git(path: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=path, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
-    path = tmp_path / "repo"
-    path.mkdir()
-    (path / "a.txt").write_text("one\ntwo\nthree\n")
-    for command in (["init", "-qb", "main"], ["add", "-A"], ["commit", "-qm", "start"]):
-        git(path, *command)
-    return path
+    return repository(tmp_path / "repo", "one\ntwo\nthree\n")
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from agent_fakes import FakeModel, call, says
+from fleet_fakes import OneModel, Sent, git, repository
 
 from swarmq.errors import LeaseLost
 from swarmq.fleet.branch import run_branch
@@ -28,7 +28,6 @@ from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SwarmRecord, SwarmSpec, SwarmState
 from swarmq.models.verify import VerifyReport
-from swarmq.providers.prices import FREE, Price
 from swarmq.settings import load_settings
 from swarmq.store.store import Store
 from swarmq.workspace.processes import find_processes
@@ -42,57 +41,20 @@ WRITES_MORE = says("", call("write", "m", file_path="two.txt", content="two\n"))
 DONE = says("It is written.")
 
 
-class OneModel:
-    """The registry of models, with one of them."""
-
-    def __init__(self) -> None:
-        self.model = FakeModel(WRITES, DONE)
-
-    async def open(self, _: str) -> FakeModel:
-        return self.model
-
-    def check(self, _: str) -> None:
-        return
-
-    def price(self, _: str) -> Price:
-        return FREE
-
-
-class Unsent:
-    """A dispatcher that publishes nothing: the tests call what the messages would."""
-
-    def __getattr__(self, _: str) -> Callable[..., Awaitable[None]]:
-        async def send(*_: Any, **__: Any) -> None:
-            return
-
-        return send
-
-
-def git(path: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=path, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
-
-
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
-    path = tmp_path / "repo"
-    path.mkdir()
-    (path / "a.txt").write_text("a\n")
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        git(path, *command)
-    return path
+    return repository(tmp_path / "repo")
 
 
 @pytest.fixture
 def models() -> OneModel:
-    return OneModel()
+    return OneModel(WRITES, DONE)
 
 
 @pytest.fixture
 def runtime(store: Store, models: OneModel, tmp_path: Path) -> Runtime:
     settings = load_settings(state_dir=tmp_path / "state", lease_seconds=30, heartbeat_seconds=0.05, model="test:x")
-    return Runtime(settings, store, models, Unsent(), "worker")  # type: ignore[arg-type]
+    return Runtime(settings, store, models, Sent(), "worker")  # type: ignore[arg-type]
 
 
 async def begin(runtime: Runtime, repo: Path, *subtasks: Subtask, **options: Any) -> SwarmRecord:
