@@ -63,7 +63,7 @@ class _Settling:
     async def run(self) -> None:
         if self.record.state.final:
             return
-        eager = self.record.spec.options.schedule == "ready"
+        eager = self.record.spec.options.eager
         made: dict[str, SubtaskResult] = {}
         for subtask in self.standing.due():
             result = await self._result(subtask)
@@ -163,9 +163,7 @@ class _Settling:
             model=branch.spec.model,
         )
         options = self.record.spec.options
-        queued = await self.store.stages.open(
-            self.id, stage, [spec], options.max_subagents, eager=options.schedule == "ready"
-        )
+        queued = await self.store.stages.open(self.id, stage, [spec], options.max_subagents, eager=options.eager)
         told = {"resolver": branch_id, "files": list(report.conflicts)}
         await self.store.events.emit(self.id, branch_event(branch.spec, EventType.RESOLVING, told))
         reached(CrashPoint.RESOLVER_SENT)

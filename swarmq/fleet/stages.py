@@ -61,9 +61,7 @@ async def _open(runtime: Runtime, standing: Standing) -> None:
         return
     branches = [spec for subtask in opening.ready for spec in _branches(record, subtask, opening.stage, base)]
     reached(CrashPoint.STAGE_RECORDED)
-    queued = await store.stages.open(
-        swarm_id, opening.stage, branches, options.max_subagents, eager=options.schedule == "ready"
-    )
+    queued = await store.stages.open(swarm_id, opening.stage, branches, options.max_subagents, eager=options.eager)
     if queued:
         reached(CrashPoint.CHORD_PUBLISHED)
         await runtime.dispatch.stage(swarm_id, opening.stage, queued)

@@ -111,6 +111,11 @@ class SwarmOptions(Record):
                 raise ValueError(f"{glob!r} leads out of the repository")
         return globs
 
+    @property
+    def eager(self) -> bool:
+        """Whether work is merged as each branch ends, so that what waits for it alone can start."""
+        return self.schedule == "ready"
+
     @classmethod
     def parse(cls, values: dict[str, Any]) -> SwarmOptions:
         """Build options from plain values; raises OptionError that names the first wrong field.
