@@ -10,6 +10,7 @@ from swarmq.cli.render import ago, count, one_line
 from swarmq.models.events import Event, EventType
 
 MAX_LINES = 50
+_UNFINISHED = ("Pending", "Running")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,10 @@ class PodLine:
 
 @dataclass(frozen=True)
 class PodStory:
-    """Name, node, phase and reason are those of the newest pod, as last seen; '' where they are not known."""
+    """Name, node, phase and reason are those of the newest pod, as last seen; '' where they are not known.
+
+    A pod that ran when its branch ended has no phase: it was removed, and nobody looked at it again.
+    """
 
     name: str
     node: str
@@ -37,8 +41,8 @@ class PodStory:
     """The newest ones, oldest first; what was told again stands where it came first, and counts."""
 
 
-def pod_story(events: Iterable[Event], branch_id: str) -> PodStory | None:
-    """None where nothing was told of a pod of that branch."""
+def pod_story(events: Iterable[Event], branch_id: str, *, ended: bool) -> PodStory | None:
+    """None where nothing was told of a pod of that branch. ``ended``: the branch has."""
     told = [event for event in events if event.type is EventType.BRANCH_POD and event.branch == branch_id]
     if not told:
         return None
@@ -48,10 +52,11 @@ def pod_story(events: Iterable[Event], branch_id: str) -> PodStory | None:
         key = (line.uid, line.notice)
         lines[key] = replace(line, count=max(line.count, lines[key].count)) if key in lines else line
     newest = next((event.data for event in reversed(told) if event.data.get("uid")), {})
+    phase = _text(newest, "phase")
     return PodStory(
         name=_text(newest, "pod"),
         node=_text(newest, "node"),
-        phase=_text(newest, "phase"),
+        phase="" if ended and phase in _UNFINISHED else phase,
         reason=_text(newest, "reason"),
         pods=len({line.uid for line in lines.values() if line.uid}),
         notices=tuple(lines.values())[-MAX_LINES:],

@@ -97,7 +97,8 @@ async def _pod_of(client: AsyncClient, handle: AsyncSwarmHandle, branch: BranchR
     from swarmq.cli.pod_story import pod_story
 
     since_ms = max(0, int(((branch.queued_at or 0) - CLOCKS_APART_SECONDS) * 1000))
-    return pod_story([event async for event in recorded(client, handle, str(since_ms))], branch.spec.id)
+    events = [event async for event in recorded(client, handle, str(since_ms))]
+    return pod_story(events, branch.spec.id, ended=branch.outcome is not None)
 
 
 def print_swarm(record: SwarmRecord, status: SwarmStatus, branches: Sequence[BranchRecord]) -> None:

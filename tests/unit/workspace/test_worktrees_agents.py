@@ -39,7 +39,7 @@ NO_COMMITS = {
     "stages": "git add -A",
     "stashes and pops": "git stash -q; git stash pop -q",
     "deletes .git": "rm -rf .git",
-    "makes .git a link": "mv .git /tmp/gone-$$; ln -s /tmp/gone-$$ .git",
+    "makes .git a link": "mv .git ../elsewhere; ln -s ../elsewhere .git",
     "makes .git a file": "rm -rf .git; echo 'gitdir: /nowhere' > .git",
     "breaks HEAD": "echo nonsense > .git/HEAD",
     "makes HEAD a pipe": "rm .git/HEAD; mkfifo .git/HEAD",
