@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 import yaml
 from aiohttp import web
 
+from kubernetes_double.control_plane import ControlPlane
 from kubernetes_double.kubelet import Faults, Kubelet
-from kubernetes_double.rights import Rights
-from kubernetes_double.server import TOKEN, Server, Trouble
+from kubernetes_double.real_server import open_mirror, open_real
+from kubernetes_double.rights import TOKEN, Rights
+from kubernetes_double.server import Server, Trouble
 from kubernetes_double.state import Json, State, Status
 
 T = TypeVar("T")
@@ -40,15 +42,21 @@ class KubernetesDouble:
         directory.mkdir(parents=True, exist_ok=True)
         double = cls(directory, rights or Rights())
         double._thread.start()
-        port = double.do(double._open())
-        double.kubeconfig.write_text(yaml.safe_dump(_kubeconfig(port)))
+        port = double.do(double._open(), 200)
+        double.kubeconfig.write_text(yaml.safe_dump(_kubeconfig(port, double.state.namespace)))
         double.kubeconfig.chmod(0o600)
         return double
 
     async def _open(self) -> int:
-        state = State(NAMESPACE)
-        kubelet = Kubelet(state, self._directory / "pods", Faults(), self.image_env)
-        self._server = Server(state, kubelet, self.rights)
+        directory, plane = self._directory, await ControlPlane.of_this_process()
+        if plane is None:
+            state = State(NAMESPACE)
+            kubelet = Kubelet(state, directory / "pods", Faults(), self.image_env)
+            self._server = Server(state, kubelet, self.rights)
+        else:
+            state = mirror = await open_mirror(plane)
+            kubelet = Kubelet(mirror, directory / "pods", Faults(), self.image_env)
+            self._server = await open_real(plane, mirror, kubelet, self.rights, directory)
         self._runner = web.AppRunner(self._server.app(), access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -68,13 +76,14 @@ class KubernetesDouble:
         await self._server.close_watches()
         self._abort_connections()
         await self._runner.cleanup()
+        await self._server.close()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for other in rest:
             other.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
 
-    def do(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+    def do(self, coroutine: Coroutine[Any, Any, T], seconds: float = 30) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(seconds)
 
     # What the tests look at.
 
@@ -87,10 +96,7 @@ class KubernetesDouble:
         return Counter(f"{verb} {resource}" for verb, resource, _ in self.requests)
 
     def objects(self, resource: str) -> list[Json]:
-        async def look() -> list[Json]:
-            return self._server.state.find(resource, "")
-
-        return self.do(look())
+        return self.do(self._server.state.look(resource))
 
     def pod(self, branch: str) -> Json | None:
         """By the branch's id."""
@@ -173,7 +179,7 @@ class KubernetesDouble:
         pod = self.pod(branch)
         assert pod is not None
         options = {"gracePeriodSeconds": 0} if at_once else {}
-        self.do(self._server._delete("pods", pod["metadata"]["name"], options))
+        self.do(self._server.delete("pods", pod["metadata"]["name"], options))
 
     def kill(self, branch: str, verdict: str) -> None:
         """Its containers end as the kernel ends them; ``verdict`` is the reason that is reported."""
@@ -193,15 +199,15 @@ class KubernetesDouble:
         }
         status = pod["status"] | {"conditions": [*pod["status"].get("conditions", []), condition]}
         self.do(self._server.state.update("pods", pod["metadata"]["name"], status=status))
-        self.do(self._server._delete("pods", pod["metadata"]["name"], {"gracePeriodSeconds": 1}))
+        self.do(self._server.delete("pods", pod["metadata"]["name"], {"gracePeriodSeconds": 1}))
 
 
-def _kubeconfig(port: int) -> Json:
+def _kubeconfig(port: int, namespace: str) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "double",
         "clusters": [{"name": "double", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
         "users": [{"name": "worker", "user": {"token": TOKEN}}],
-        "contexts": [{"name": "double", "context": {"cluster": "double", "user": "worker", "namespace": NAMESPACE}}],
+        "contexts": [{"name": "double", "context": {"cluster": "double", "user": "worker", "namespace": namespace}}],
     }

@@ -10,7 +10,9 @@ import re
 import shutil
 import signal
 import sys
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from kubernetes_double.logs import ContainerLog
 from kubernetes_double.state import State, stamp
 
 Json = dict[str, Any]
+NODE = "node-1"
 TICK_SECONDS = 0.05
 
 
@@ -100,7 +103,7 @@ class Kubelet:
             await asyncio.sleep(TICK_SECONDS)
         if not self._is_there(running):
             return False
-        spec = self._now(running)["spec"] | {"nodeName": "node-1"}
+        spec = self._now(running)["spec"] | {"nodeName": NODE}
         await self._state.update("pods", running.pod["metadata"]["name"], spec=spec)
         await self._report(running, startTime=stamp(), conditions=[{"type": "PodScheduled", "status": "True"}])
         await asyncio.sleep(self.faults.slow_start_seconds)
@@ -262,7 +265,8 @@ class Kubelet:
                     self._signal(running, signal.SIGKILL)
                 if all(process.returncode is not None for process in running.processes.values()):
                     await asyncio.sleep(TICK_SECONDS)  # its end is reported first
-                    await self._state.remove("pods", metadata["name"])
+                    if self._is_there(running):
+                        await self._state.remove("pods", metadata["name"])
 
     @staticmethod
     async def _wait(process: asyncio.subprocess.Process) -> int:
@@ -279,6 +283,21 @@ class Kubelet:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, number)
+
+    def read_log(self, uid: str, container: str, query: Mapping[str, str]) -> AsyncIterator[bytes] | None:
+        """As a request asks for it; None where the container has none yet."""
+        running = self.pods.get(uid)
+        if running is None or container not in running.logs:
+            return None
+        since = query.get("sinceTime", "")
+        if since:  # a real server hands on whole seconds
+            since = f"{datetime.fromisoformat(since).astimezone(UTC):%Y-%m-%dT%H:%M:%S}.000000000Z"
+        return running.logs[container].read(
+            follow=query.get("follow") == "true",
+            timestamps=query.get("timestamps") == "true",
+            since=since.encode(),
+            deaf=self.faults.deaf_logs,
+        )
 
     async def kill(self, uid: str, verdict: str) -> None:
         """End the pod's processes for that reason, such as OOMKilled."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-ACCOUNT = "system:serviceaccount:swarmq:worker"
+ACCOUNT, TOKEN = "system:serviceaccount:swarmq:worker", "the-token-of-the-worker"
 
 
 @dataclass

@@ -6,18 +6,16 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
 from kubernetes_double.kubelet import Kubelet
-from kubernetes_double.rights import Rights, denial
+from kubernetes_double.rights import TOKEN, Rights, denial
 from kubernetes_double.schema import problems
 from kubernetes_double.state import Json, State, Status, stamp
-
-TOKEN = "the-token-of-the-worker"
 
 
 @dataclass
@@ -114,10 +112,13 @@ class Server:
         if resource.startswith("selfsubject"):
             return self._review(resource, await request.json())
         namespace = request.match_info["namespace"]
-        if namespace != self.state.namespace:
-            raise Status(404, "NotFound", f'namespaces "{namespace}" not found')
-        if not self.rights.allow(verb, resource):
+        is_ours = namespace == self.state.namespace
+        if not self.rights.allow(verb, resource) or not (is_ours or self.rights.granted is None):
             raise Status(403, "Forbidden", denial(verb, resource, namespace))
+        if not is_ours and verb == "list":
+            return web.json_response({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": []})
+        if not is_ours:
+            raise Status(404, "NotFound", f'namespaces "{namespace}" not found')
         if verb == "watch":
             return await self._watch(request, resource)
         if resource == "pods/log":
@@ -134,9 +135,11 @@ class Server:
         if verb == "deletecollection":
             found = self.state.find(resource, request.query.get("labelSelector", ""))
             for thing in found:
-                await self._delete(resource, thing["metadata"]["name"], options)
+                await self.delete(resource, thing["metadata"]["name"], options)
             return web.json_response({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": found})
-        return web.json_response(await self._delete(resource, name, options))
+        thing = self.state.get(resource, name)
+        await self.delete(resource, name, options)
+        return web.json_response(thing)
 
     def _review(self, resource: str, review: Json) -> web.Response:
         if resource == "selfsubjectrulesreviews":
@@ -194,7 +197,7 @@ class Server:
                 raise Status(422, "Invalid", f"metadata.ownerReferences: Invalid value: {owner}")
         return web.json_response(await self.state.update(resource, name, **fields))
 
-    async def _delete(self, resource: str, name: str, options: Json) -> Json:
+    async def delete(self, resource: str, name: str, options: Json) -> None:
         thing = self.state.get(resource, name)
         wanted = (options.get("preconditions") or {}).get("uid")
         if wanted not in (None, thing["metadata"]["uid"]):
@@ -207,30 +210,24 @@ class Server:
                 await self.state.update(resource, name, metadata=thing["metadata"] | told)
         else:
             await self.state.remove(resource, name)
-        return thing
 
     async def _log(self, request: web.Request, name: str) -> web.StreamResponse:
         pod = self.state.get("pods", name)
         container = request.query.get("container") or pod["spec"]["containers"][0]["name"]
-        running = self.kubelet.pods.get(pod["metadata"]["uid"])
         if self.kubelet.faults.lost:
             raise Status(500, "InternalError", 'Get "https://node-1:10250/containerLogs": dial tcp: i/o timeout')
-        if running is None or container not in running.logs:
+        pieces = self.kubelet.read_log(pod["metadata"]["uid"], container, request.query)
+        if pieces is None:
             raise Status(
                 400, "BadRequest", f'container "{container}" in pod "{name}" is waiting to start: ContainerCreating'
             )
-        since = request.query.get("sinceTime", "")
-        if since:  # a real server hands on whole seconds
-            since = f"{datetime.fromisoformat(since).astimezone(UTC):%Y-%m-%dT%H:%M:%S}.000000000Z"
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
+        await self._send_log(request, response, pieces)
+        return response
+
+    async def _send_log(self, request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]) -> None:
         left = self.trouble.cut_logs_after.pop(0) if self.trouble.cut_logs_after else None
-        pieces = running.logs[container].read(
-            follow=request.query.get("follow") == "true",
-            timestamps=request.query.get("timestamps") == "true",
-            since=since.encode(),
-            deaf=self.kubelet.faults.deaf_logs,
-        )
         async for piece in pieces:
             if left is not None and len(piece) >= abs(left):
                 await response.write(piece[: abs(left)])
@@ -243,7 +240,6 @@ class Server:
                 left -= len(piece) if left > 0 else -len(piece)
             await response.write(piece)
         await response.write_eof()
-        return response
 
     async def _watch(self, request: web.Request, resource: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -254,6 +250,9 @@ class Server:
                     await self._send_changes(request, response, resource)
         await response.write_eof()
         return response
+
+    async def close(self) -> None:
+        """Nothing of its own."""
 
     async def close_watches(self) -> None:
         """They end as they do when their time is up."""

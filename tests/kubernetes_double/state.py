@@ -54,6 +54,10 @@ class State:
         things = [thing for (kind, _), thing in self.objects.items() if kind == resource]
         return [thing for thing in things if wanted.matches(thing["metadata"].get("labels") or {})]
 
+    async def look(self, resource: str) -> list[Json]:
+        """All of them, as somebody sees them who asks now."""
+        return self.find(resource, "")
+
     def find_changes(self, resource: str, selector: str, after: int) -> list[Change]:
         wanted = parse_selector(selector)
         changes = [change for change in self.changes if change.version > after and change.resource == resource]

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from kubernetes_double import KubernetesDouble
+from kubernetes_double import IS_REAL, KubernetesDouble
 from pods_bench import Bench, Notices, first_line, open_bench, request, run_to_end, until
 
 from swarmq.errors import PodError
@@ -29,7 +29,7 @@ async def test_a_pod_and_its_secret_go_together(bench: Bench, double: Kubernetes
         assert double.objects("secrets")[0]["metadata"]["ownerReferences"][0]["uid"] == run.uid
         await run.delete()
         await until(lambda: not double.objects("pods"))
-    assert not double.objects("secrets")
+    await until(lambda: not double.objects("secrets"))
 
 
 async def test_a_pod_takes_six_calls_and_the_watch_two_for_all(bench: Bench, double: KubernetesDouble) -> None:
@@ -125,6 +125,7 @@ async def test_residual_pods_of_a_stage_and_a_swarm_are_removed(bench: Bench, do
     assert not double.objects("pods")
 
 
+@pytest.mark.skipif(IS_REAL, reason="a server says itself when something was made")
 async def test_what_is_too_old_is_removed_without_reading_secrets(bench: Bench, double: KubernetesDouble) -> None:
     pods = bench.pods("true")
     await run_to_end(pods, request("old"))
