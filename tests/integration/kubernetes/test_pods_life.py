@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from kubernetes_double import IS_REAL, KubernetesDouble
-from pods_bench import Bench, Notices, first_line, open_bench, request, run_to_end, until
+from pods_bench import HANG_SECONDS, IMPATIENT, Bench, Notices, first_line, open_bench, request, run_to_end, until
 
 from swarmq.errors import PodError
 from swarmq.kubernetes import names
@@ -32,7 +33,13 @@ async def test_a_pod_and_its_secret_go_together(bench: Bench, double: Kubernetes
     await until(lambda: not double.objects("secrets"))
 
 
-async def test_a_pod_takes_six_calls_and_the_watch_two_for_all(bench: Bench, double: KubernetesDouble) -> None:
+async def test_a_pod_takes_six_calls_and_the_watch_two_for_all(double: KubernetesDouble) -> None:
+    patience = replace(IMPATIENT, quiet_log_seconds=HANG_SECONDS, quiet_watch_seconds=HANG_SECONDS, watch_seconds=60)
+    async with open_bench(double, patience) as bench:
+        await _take_six_calls(bench, double)
+
+
+async def _take_six_calls(bench: Bench, double: KubernetesDouble) -> None:
     pods = bench.pods("echo working")
 
     async def whole(branch: str) -> None:
