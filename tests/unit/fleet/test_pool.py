@@ -229,6 +229,8 @@ def test_another_signal_ends_the_waiting(pool: AgentPool, then: str) -> None:
     def send() -> None:
         staying.asked.wait(30)
         os.kill(os.getpid(), signal.SIGUSR1)
+        staying.cut_off.wait(15)
+        staying.end()
 
     before = signal.signal(signal.SIGUSR1, lambda *_: getattr(pool, then)())
     try:
