@@ -151,7 +151,10 @@ class Settings(BaseSettings):
     integrate_concurrency: int = Field(4, ge=1, le=100, description="Merging tasks of one integrate worker at once.")
     calls_per_worker: int = Field(200, ge=1, le=10_000, description="Model calls of one worker and endpoint.")
     blocking_threads: int = Field(8, ge=1, le=256, description="Threads for git, file scans and large outputs.")
-    shutdown_seconds: float = Field(20, gt=0, description="Most time a stopping worker gives its branches.")
+    handover_seconds: float = Field(
+        20, ge=0, description="Most time a stopping worker gives tool calls to end; 0: none. In the embedded stack: 3."
+    )
+    shutdown_seconds: float = Field(20, gt=0, description="Most time it takes, after that, to give its branches back.")
 
     exporter_address: str = Field("127.0.0.1:9540", description="Where swarmq exporter listens: HOST:PORT.")
     probe_dir: Path | None = Field(None, description="Directory for files that say a worker is alive and ready.")

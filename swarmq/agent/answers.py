@@ -136,6 +136,13 @@ def interrupted(message: Message) -> Message:
     )
 
 
+def not_begun(call: ToolCall) -> ToolResult:
+    """The result of a call whose turn had not come when its worker was told to stop."""
+    return _failed(
+        call, "Not run: the worker was told to stop before this call began. Make the call again if it is still wanted."
+    )
+
+
 def cut_short(message: Message) -> Message:
     """Results for calls that were open when an earlier attempt ended."""
     return answered(
@@ -147,8 +154,8 @@ def cut_short(message: Message) -> Message:
 
 def answered(message: Message, error: str) -> Message:
     """The same error for every call of a message: a call without a result is refused by every dialect."""
+    return Message(role=Role.TOOL, parts=tuple(_failed(call, error) for call in message.tool_calls))
 
-    def result(call: ToolCall) -> ToolResult:
-        return ToolResult(call_id=call.id, name=call.name, content=error, is_error=True)
 
-    return Message(role=Role.TOOL, parts=tuple(result(call) for call in message.tool_calls))
+def _failed(call: ToolCall, error: str) -> ToolResult:
+    return ToolResult(call_id=call.id, name=call.name, content=error, is_error=True)

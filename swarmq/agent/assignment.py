@@ -56,7 +56,7 @@ class Ended(Exception):
 
 
 class Parked(Exception):
-    """The swarm is paused: all that was done is recorded, and the branch goes on when the swarm is resumed."""
+    """The swarm is paused, or the holder to leave: all that was done is recorded, and the branch goes on later."""
 
 
 @dataclass(frozen=True)

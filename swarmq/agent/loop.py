@@ -8,21 +8,21 @@ from collections.abc import Sequence
 import structlog
 
 from swarmq.agent.answers import Answer, Progress, classify, follow_up, interrupted, sendable
-from swarmq.agent.assignment import Assignment, Ended, LoopResult
+from swarmq.agent.assignment import Assignment, Ended, LoopResult, Parked
 from swarmq.agent.context import Context
 from swarmq.agent.finishing import Finishing
 from swarmq.agent.model_call import Patience, complete
 from swarmq.agent.narration import Narrator
-from swarmq.agent.ports import Checkpoint, Journal, Recorded, Toolbox, Verify
+from swarmq.agent.ports import Checkpoint, Journal, Leaving, Recorded, Toolbox, Verify
 from swarmq.agent.room import expected_usage, wait_for_room
 from swarmq.agent.timing import Clock, Deadlines
-from swarmq.agent.tool_calls import run_calls
+from swarmq.agent.tool_calls import ToolCalls
 from swarmq.agent.waiting import Waits
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import ModelError
 from swarmq.models.branch import Exit
 from swarmq.models.events import Event
-from swarmq.models.messages import Completion, Message, Role, ToolCall, ToolResult, Usage
+from swarmq.models.messages import Completion, Message, Role, ToolCall, Usage
 from swarmq.models.transcript import Entry
 from swarmq.models.verify import VerifyReport
 from swarmq.providers.base import ChatModel
@@ -39,14 +39,15 @@ async def run_agent(
     checkpoint: Checkpoint,
     clock: Clock | None = None,
     verify: Verify | None = None,
+    leaving: Leaving | None = None,
 ) -> LoopResult:
     """Run to one of the named exits. ``verify`` decides whether work that is said to be done is.
 
-    Raises Parked where the swarm is paused. Cancelling passes through as CancelledError, with the connection closed:
-    the caller knows whether it was a kill or a hand-over. LeaseLost, StoreError and WorkspaceError of the ports pass
-    through as well.
+    Raises Parked where the swarm is paused, and where ``leaving`` was asked for while tools ran, once their results are
+    recorded. Cancelling passes through as CancelledError, with the connection closed: the caller knows whether it was a
+    kill or a hand-over. LeaseLost, StoreError and WorkspaceError of the ports pass through as well.
     """
-    loop = _Loop(assignment, model, toolbox, journal, checkpoint, clock or Clock(), verify)
+    loop = _Loop(assignment, model, toolbox, journal, checkpoint, clock or Clock(), verify, leaving or Leaving())
     try:
         return await loop.run()
     finally:
@@ -63,12 +64,11 @@ class _Loop:
         checkpoint: Checkpoint,
         clock: Clock,
         verify: Verify | None,
+        leaving: Leaving,
     ) -> None:
         options = assignment.options
         self.assignment, self.options, self.clock = assignment, options, clock
-        self.toolbox, self.journal, self.checkpoint = toolbox, journal, checkpoint
-        specs = toolbox.specs()
-        self.read_only = {spec.name: spec.read_only for spec in specs}
+        self.journal, self.checkpoint, self.leaving = journal, checkpoint, leaving
         self.context = Context(model.context_window_tokens)
         self.patience = Patience.of(options)
         self.narrator = Narrator(assignment.branch, clock.unix)
@@ -82,10 +82,11 @@ class _Loop:
             spent_seconds=self.progress.spent_seconds,
         )
         self.events: list[Event] = []  # of what happened since the last record; they go with the next one
+        self.tool_calls = ToolCalls(toolbox, self.narrator, clock, self._note, leaving)
         self.waits = Waits(journal, self.narrator, self.deadlines, clock, self._note)
         self.finishing = Finishing(verify, options.verify_rounds, self.narrator, self.deadlines, clock, self._note)
         caller = Caller(assignment.branch.swarm_id, self.waits.for_permit, self.waits.had_permit)
-        self.conversation = model.conversation(specs, caller)
+        self.conversation = model.conversation(toolbox.specs(), caller)
 
     def _note(self, event: Event) -> None:
         self.events.append(event)
@@ -215,21 +216,15 @@ class _Loop:
         reached(CrashPoint.TOOLS_RUN)
         try:
             async with asyncio.timeout(self._left_seconds()) as limit:
-                results = await run_calls(calls, self.read_only, self._call_tool)
+                results = await self.tool_calls.run(calls)
         except TimeoutError:
             if limit.expired():
                 raise self._timed_out() from None
             raise
-        if any(not self.read_only.get(call.name, True) for call in calls):
+        if self.tool_calls.may_write(calls):
             reached(CrashPoint.WORKTREE_SAVED)
             await self.checkpoint()
         return Message(role=Role.TOOL, parts=tuple(results))
-
-    async def _call_tool(self, call: ToolCall) -> ToolResult:
-        started = self.clock.monotonic()
-        result = await self.toolbox.call(call)
-        self.events.append(self.narrator.tool_call(call, result, self.clock.monotonic() - started))
-        return result
 
     async def _record(
         self,
@@ -272,6 +267,8 @@ class _Loop:
         recorded = await self.journal.record(
             entries, events, steps=steps, tool_calls=tool_calls, usage=usage or Usage(), expected=expected
         )
+        if self.leaving.asked:
+            raise Parked
         recorded = await wait_for_room(recorded, ask, self.clock, self.deadlines)
         if recorded.cancel_reason is not None:
             raise Ended(Exit.CANCELLED, recorded.cancel_reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from swarmq.models.events import Event
@@ -70,6 +71,13 @@ class Checkpoint(Protocol):
     """Saves the worktree, so that another worker could go on from it."""
 
     async def __call__(self) -> object: ...
+
+
+@dataclass
+class Leaving:
+    """Whether the branch is to be given back: no call begins any more, and the loop ends when those that run have."""
+
+    asked: bool = False
 
 
 class Verify(Protocol):

@@ -34,7 +34,7 @@ from swarmq.devstack.layout import (
 from swarmq.devstack.plan import Backoff, Plan
 from swarmq.devstack.record import StackRecord, find, read_record
 from swarmq.devstack.status import StackInfo, StackStatus, look
-from swarmq.devstack.variables import client_variables, worker_variables
+from swarmq.devstack.variables import client_variables, handover_seconds, worker_variables
 from swarmq.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ QUEUES = ("control", "integrate", "agents")
 DELAYS_SECONDS = {"integrate": 0.5, "beat": 2.0}
 """A swarm's first step needs neither: until then the cores belong to the two that it needs."""
 GRACE_MARGIN_SECONDS = 5.0
-"""A worker needs this on top of what it gives its branches (settings.shutdown_seconds) to end itself."""
+"""A worker needs this to end itself, on top of what it gives its branches."""
 START_SECONDS = 130.0
 _POLL_SECONDS = 0.02
 _GREETING_SECONDS = 5.0
@@ -72,7 +72,8 @@ class Stack:
         self._commands = {name: list(words) for name, words in (commands or worker_commands()).items()}
         self._backoff = backoff or Backoff()
         self._delays_seconds = DELAYS_SECONDS if delays_seconds is None else delays_seconds
-        self._grace_seconds = grace_seconds or settings.shutdown_seconds + GRACE_MARGIN_SECONDS
+        branches_seconds = handover_seconds(settings) + settings.shutdown_seconds
+        self._grace_seconds = grace_seconds or branches_seconds + GRACE_MARGIN_SECONDS
         self._layout = Layout.of(settings)
 
     def ensure(self) -> StackInfo:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from swarmq.settings import Settings
 
 ENDPOINTS = "SWARMQ_ENDPOINTS"
+HANDOVER_SECONDS = 3.0
+"""Whoever types ``swarmq down`` waits for as long, and so does a client that brings a new key."""
 
 
 def client_variables(settings: Settings) -> dict[str, str]:
@@ -31,6 +33,11 @@ def client_variables(settings: Settings) -> dict[str, str]:
     return variables
 
 
+def handover_seconds(settings: Settings) -> float:
+    """How long the embedded workers wait for tool calls when they stop: shorter than others, unless it was chosen."""
+    return settings.handover_seconds if "handover_seconds" in settings.model_fields_set else HANDOVER_SECONDS
+
+
 def worker_variables(settings: Settings, layout: Layout) -> dict[str, str]:
     """All of that, and the starting client's settings where they differ from the defaults."""
     chosen = settings.model_dump(
@@ -40,6 +47,7 @@ def worker_variables(settings: Settings, layout: Layout) -> dict[str, str]:
         "state_dir": str(layout.state_dir),
         "runtime_dir": str(layout.runtime_dir),
         "redis_url_file": str(layout.url_file),
+        "handover_seconds": handover_seconds(settings),
     }
     variables = {
         f"SWARMQ_{name.upper()}": value if isinstance(value, str) else json.dumps(value)

@@ -5,7 +5,8 @@ record is written. What may stop it, and what follows:
 
 ========================  =========================================================================
 the pool, by a revoke      the branch ends as cancelled
-the pool, at a shutdown    checkpoint, lease released, message back on the queue (JobStopped)
+the pool, at a shutdown    tool calls that run may end, and are recorded, within ``handover_seconds``;
+                           checkpoint, lease released, message back on the queue (JobStopped)
 a prefork child's SIGTERM  the branch ends as cancelled where it is marked, else as at a shutdown
 the heartbeat, by a mark   the branch ends as cancelled
 the heartbeat, lease lost  nothing is written any more: the new holder owns the record
@@ -97,33 +98,47 @@ async def _deliver(
         return claim.status if before is None else before.exit.value
     log.info("branch claimed", token=claim.token, kind=claim.record.spec.kind.value)
     work = await stops.shielded(work_for(runtime, claim, swarm_id))
-    ended = await _work_under_lease(runtime, work, delivery_tag, stops)
+    ended = await _work_under_lease(runtime, work, delivery_tag, job, stops)
     if ended is LeaseEnd.LOST:
         log.warning("lease lost, leaving the branch to its new holder")
         return "lease_lost"
-    if ended is LeaseEnd.PARKED:
+    if ended is LeaseEnd.PARKED and not stops.requested:
         await stops.shielded(_park(runtime, claim, work))
         return "parked"
     reason = None
     if not isinstance(ended, Outcome):
         reason = await stops.shielded(_reason(runtime, claim))
-        if job.stopping is StopReason.HAND_OVER if job is not None else reason is None:
-            await stops.shielded(_hand_over(runtime, claim, work))
+        if reason is None and (job is None or job.stopping is StopReason.HAND_OVER):
+            wanted = await stops.shielded(_hand_over(runtime, claim, work))
+            if wanted and job is not None and job.others_stay:  # else the pool's end brings its own message back
+                await stops.shielded(runtime.dispatch.branches(swarm_id, [branch_id]))
             return "handed_over"
     done = ended if isinstance(ended, Outcome) else None
     return await stops.shielded(_end_work(runtime, claim, work, done, reason))
 
 
-async def _work_under_lease(runtime: Runtime, work: Work, delivery_tag: str | None, stops: Stops) -> Outcome | LeaseEnd:
+async def _work_under_lease(
+    runtime: Runtime, work: Work, delivery_tag: str | None, job: Job | None, stops: Stops
+) -> Outcome | LeaseEnd:
     """The outcome, or why there is none yet; whatever still ran has cleaned up."""
+
+    def leave() -> bool:
+        stops.requested = True
+        return work.leave()
+
     if stops.requested:
         return LeaseEnd.CANCELLED
     working = asyncio.create_task(work.run())
     beating = asyncio.create_task(keep_alive(runtime.settings.heartbeat_seconds, _renewal(runtime, work, delivery_tag)))
+    if job is not None:
+        job.leave = leave
     try:
         await asyncio.wait({working, beating}, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         stops.requested = True
+    finally:
+        if job is not None:
+            job.leave = None
     return await stops.shielded(_settle(working, beating))
 
 

@@ -11,6 +11,7 @@ from swarmq.agent.adopting import answers_in
 from swarmq.agent.assignment import Assignment, LoopResult, Parked
 from swarmq.agent.loop import run_agent
 from swarmq.agent.narration import branch_event
+from swarmq.agent.ports import Leaving
 from swarmq.agent.prompts import opening_messages, project_instructions
 from swarmq.agent.tools.base import Toolbox, ToolContext
 from swarmq.agent.verifying import BranchVerify, VerifyPlace
@@ -63,9 +64,10 @@ class BranchWork:
         self._continuation: Continuation | None = None
         self._continued_from: str | None = None
         self._verify: BranchVerify | None = None
+        self._leaving = Leaving()
 
     async def run(self) -> Outcome | None:
-        """Work to the end; None where the swarm is paused, and the branch to be given back.
+        """Work to the end; None where the branch is to be given back: its swarm is paused, or ``leave`` was called.
 
         LeaseLost and StoreError pass: without the record there is nobody to tell. DiskFullError passes as well: the
         lease runs out, and the next holder goes on when, or where, there is space. That counts as a delivery, so a
@@ -109,6 +111,16 @@ class BranchWork:
         if outcome.success:
             await self.equal.keep(outcome)
         return outcome
+
+    def leave(self) -> bool:
+        """Have ``run`` end once the tool calls that run are recorded. False where none runs: it is to be cancelled.
+
+        A model call can be made again; of a tool call that was cut off nobody knows what it did.
+        """
+        self._leaving.asked = bool(self.journal.calls)
+        if self._leaving.asked:
+            log.info("to be handed over when its tool calls have ended", tools=sorted(self.journal.calls))
+        return self._leaving.asked
 
     def event(self, type_: EventType, **data: object) -> Event:
         return branch_event(self.record.spec, type_, data)
@@ -172,7 +184,9 @@ class BranchWork:
         )
         note = note_for(root, entries, self._continuation)
         assignment = Assignment(spec, options, tuple(opening), tuple(entries), note, adopted)
-        return await run_agent(assignment, model, toolbox, self.journal, self.checkpoint, verify=self._verify)
+        return await run_agent(
+            assignment, model, toolbox, self.journal, self.checkpoint, verify=self._verify, leaving=self._leaving
+        )
 
     def outputs_dir(self) -> Path:
         return self.runtime.settings.state_dir / "swarms" / self.swarm_id / "outputs" / self.branch_id

@@ -251,6 +251,10 @@ class PodWork:
         own = self._ended(outcome.exit, outcome.error or "")
         return own.model_copy(update={name: getattr(outcome, name) for name in kept})
 
+    def leave(self) -> bool:
+        """No: nothing of the agent runs here, and its pod runs on."""
+        return False
+
     async def checkpoint(self) -> None:
         """Nothing: what the agent saves is in its log."""
 

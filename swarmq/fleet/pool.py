@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from enum import StrEnum
 from typing import Any, TypeVar, cast
@@ -47,30 +47,54 @@ class Job:
     def __init__(self, pool: AgentPool) -> None:
         self.pool = pool
         self.stopping: StopReason | None = None
-        self.finished = threading.Event()
+        self.leave: Callable[[], bool] | None = None
+        """Asked in the loop at a hand-over: whether the coroutine ends by itself soon. Otherwise it is cancelled."""
+        self.gave_way, self.finished = threading.Event(), threading.Event()
         self.future: Future[None] | None = None
         self._task: asyncio.Task[Any] | None = None
 
     def stop(self, reason: StopReason) -> None:
-        """Cancel the coroutine once: a revoke may come twice, and must not cut short the clean-up of the first."""
+        """Have the coroutine give way, once: a revoke may come twice, and must not cut short the first's clean-up."""
         with self.pool.lock:
-            task = None if self.stopping is not None else self._task
-            self.stopping = self.stopping or reason
-        if task is not None:
-            self.pool.background.loop.call_soon_threadsafe(task.cancel)
+            first, self.stopping = self.stopping is None, self.stopping or reason
+        if first:
+            self.pool.background.loop.call_soon_threadsafe(self._give_way)
+        elif reason is StopReason.KILL:
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """Wait no longer for what was to end by itself. Does nothing where the coroutine has been cancelled."""
+        if not self.finished.is_set():
+            self.pool.background.loop.call_soon_threadsafe(self._cancel)
+
+    def ended(self) -> None:
+        self.gave_way.set()
+        self.finished.set()
+
+    @property
+    def others_stay(self) -> bool:
+        """Whether the worker, though it stops, waits for another job: until then it gives no message back."""
+        return any(not other.gave_way.is_set() for other in self.pool.jobs() if other is not self)
+
+    def _give_way(self) -> None:
+        patient = self.stopping is StopReason.HAND_OVER and self.pool.handover_seconds > 0
+        if not (patient and self.leave is not None and self.leave()):
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None and not self.gave_way.is_set():
+            self.gave_way.set()
+            self._task.cancel()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run in the pool's loop and wait. Raises JobStopped where the coroutine gave way to ``stop``."""
         loop = self.pool.background.loop
 
         def start() -> None:
-            task = loop.create_task(coroutine)
-            task.add_done_callback(lambda _: self.finished.set())
-            with self.pool.lock:
-                self._task = task
-                stopping = self.stopping
-            if stopping is not None:
-                task.cancel()
+            self._task = loop.create_task(coroutine)
+            self._task.add_done_callback(lambda _: self.ended())
+            if self.stopping is not None:
+                self._cancel()
 
         loop.call_soon_threadsafe(start)
         self.finished.wait()
@@ -109,14 +133,17 @@ def current_job() -> Job | None:
 class AgentPool(ThreadPool):  # type: ignore[misc]
     """``CELERY_CUSTOM_WORKER_POOL=swarmq.fleet.pool:AgentPool``, ``-P custom``."""
 
+    handover_seconds = 20.0
+    """Most time that a stopping worker waits for jobs that end by themselves; with 0 it cancels them as well."""
     shutdown_seconds = 20.0
-    """Most time that a stopping worker gives its jobs; set from the settings when the worker starts."""
+    """Most time that it gives to cancelled jobs, after that. Both are set from the settings when the worker starts."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lock = threading.RLock()  # a signal handler may stop jobs in the middle of on_apply
         self.background = BackgroundLoop("agents", watch_stalls=True)
         self.stopping_reason = StopReason.KILL
+        self._stopping = False
         self._pids = itertools.count(1)
         self._jobs: dict[int, Job] = {}
 
@@ -155,7 +182,7 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
                 _current.job = None
                 if timer is not None:
                     timer.cancel()
-                job.finished.set()
+                job.ended()
                 with self.lock:
                     self._jobs.pop(pid, None)
 
@@ -175,19 +202,41 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
         if job is not None:
             job.stop(self.stopping_reason)
 
+    def jobs(self) -> list[Job]:
+        """Those that run, or are about to."""
+        with self.lock:
+            return [job for job in self._jobs.values() if job.future is None or not job.future.cancelled()]
+
     def on_stop(self) -> None:
-        """Hand over what still runs, wait for it a bounded time, then stop the loop. May be called twice."""
+        """Hand over what still runs, wait for it a bounded time, then stop the loop. May be called twice.
+
+        Called in the middle of that, by the handler of another signal, it waits for no job to end by itself any more.
+        """
+        again, self._stopping = self._stopping, True
         self.stopping_reason = StopReason.HAND_OVER
         self.executor.shutdown(wait=False, cancel_futures=True)
-        with self.lock:
-            jobs = [job for job in self._jobs.values() if job.future is None or not job.future.cancelled()]
+        jobs = self.jobs()
         for job in jobs:
             job.stop(StopReason.HAND_OVER)
-        deadline = time.monotonic() + self.shutdown_seconds
+        if not again:
+            _wait([job.gave_way for job in jobs], self.handover_seconds)
+        self.hurry()
+        _wait([job.finished for job in jobs], self.shutdown_seconds)
         for job in jobs:
-            job.finished.wait(max(0.0, deadline - time.monotonic()))
-            job.finished.set()  # a job that did not make it is given up: its thread raises JobStopped
+            job.ended()  # a job that did not make it is given up: its thread raises JobStopped
         self.executor.shutdown(wait=True)
         self.background.stop()
 
     on_terminate = on_stop
+
+    def hurry(self) -> None:
+        """Where the worker stops already, wait for nothing but clean-up."""
+        for job in self.jobs() if self._stopping else ():
+            job.cut_off()
+
+
+def _wait(events: Iterable[threading.Event], seconds: float) -> None:
+    """Until all are set, for at most that time together."""
+    deadline = time.monotonic() + seconds
+    for event in events:
+        event.wait(max(0.0, deadline - time.monotonic()))

@@ -33,11 +33,11 @@ SWITCH_SECONDS = 0.0005
 """Celery's own threads take messages and ack them in many short turns; with the default of 5 ms each of these turns
 waits that long behind a busy event loop (benchmarks/agents.py shows it in the wall time)."""
 GOODBYE_SECONDS = 5.0
-"""What Celery gets for its goodbye besides the time that the branches have; together less than Kubernetes' 30 s."""
+"""What Celery gets for its goodbye besides the time that the branches have."""
 
 
 def prepare_environment(pool: str) -> None:
-    """SIGTERM means hand over and go: a cold shutdown, which cancels at once and requeues (docs/design/celery.md)."""
+    """SIGTERM means hand over and go: a cold shutdown, which stops the pool and requeues (docs/design/celery.md)."""
     os.environ["REMAP_SIGTERM"] = "SIGQUIT"
     if pool == "agents":
         os.environ["CELERY_CUSTOM_WORKER_POOL"] = "swarmq.fleet.pool:AgentPool"
@@ -69,7 +69,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     unknown = [queue for queue in queues if queue not in QUEUES]
     if unknown:
         raise UsageError(f"--queue {unknown[0]}: there is no such queue; choose from {', '.join(QUEUES)}")
-    AgentPool.shutdown_seconds = settings.shutdown_seconds
+    AgentPool.handover_seconds, AgentPool.shutdown_seconds = settings.handover_seconds, settings.shutdown_seconds
     use_patient_transport()
     url = require_url(settings)
     app = build_app(settings, url)
@@ -88,7 +88,11 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     logging.getLogger("celery.backends.redis").addFilter(_is_news)
 
     def leaving(**_: Any) -> None:
-        end_within(settings.shutdown_seconds + GOODBYE_SECONDS)
+        """Celery tells of SIGTERM when the pool has stopped; before that, of Ctrl-C and of a second signal."""
+        if isinstance(worker.pool, AgentPool):
+            worker.pool.hurry()
+        branches_seconds = settings.handover_seconds + settings.shutdown_seconds if worker.pool.active else 0.0
+        end_within(branches_seconds + GOODBYE_SECONDS)
 
     worker_ready.connect(ready, weak=False)
     worker_shutting_down.connect(leaving, weak=False)

@@ -7,6 +7,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from subprocess import Popen
 
 import psutil
 import pytest
@@ -19,6 +21,7 @@ from swarmq.models.swarm import SubtaskStatus
 
 COUNTING = Plan(subtasks=(Subtask(name="Counting", instruction="Count ten steps"),))
 SHELL = Plan(subtasks=(Subtask(name="Sleeper", instruction="Sleep in the shell"),))
+WAITING = Plan(subtasks=(Subtask(name="Waiting", instruction="Wait for two words"),))
 TIMEOUT = 60.0
 MODEL_CALLS = 10
 SLOW_STEP = 4
@@ -77,6 +80,38 @@ def test_a_worker_told_to_stop_hands_its_branch_over(fleet: FleetStack, client: 
     assert fleet.requests("Count ten steps") <= MODEL_CALLS + 1
     assert handle.branches()[0].deliveries == 0
     assert result.stats.lost_leases == 0
+
+
+def test_a_worker_told_to_stop_lets_a_tool_call_end_unless_it_is_told_again(
+    fleet: FleetStack, client: Client, tmp_path: Path
+) -> None:
+    repo = fleet.repository("waiting")
+    handle = client.submit(WAITING, repo=repo, env={"WORDS": str(tmp_path)})
+
+    def told_to_stop(number: int) -> Popen[bytes]:
+        """The worker, which waits for the end of that command."""
+        until(lambda: (tmp_path / f"began-{number}").exists() or None, f"command {number}")
+        fleet.processes["agents"].terminate()
+        until(lambda: fleet.log("agents").count("have ended") == number or None, "the wait for its end")
+        return fleet.processes.pop("agents")
+
+    worker = told_to_stop(1)
+    (tmp_path / "first").touch()
+    assert worker.wait(TIMEOUT) == 0
+    assert handle.branches()[0].state == "queued", fleet.log("agents")[-2000:]
+    fleet.start_worker("agents")
+    worker = told_to_stop(2)
+    worker.terminate()
+    assert worker.wait(TIMEOUT) == 0
+    assert handle.branches()[0].state == "queued", fleet.log("agents")[-2000:]
+    fleet.start_worker("agents")
+    result = handle.result(TIMEOUT)
+    assert result.success, result.report
+    assert git(repo, "show", f"{result.branch}:words.txt") == "first\n"
+    results = [found.is_error for entry in handle.transcript("waiting") for found in entry.message.tool_results]
+    assert results == [False, True]
+    assert fleet.requests("Wait for two words") == len(results) + 1
+    assert (handle.branches()[0].deliveries, result.stats.lost_leases) == (0, 0)
 
 
 @pytest.mark.parametrize("name", ["control", "integrate", "beat"])

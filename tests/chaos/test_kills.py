@@ -9,8 +9,9 @@ from collections.abc import Callable
 import psutil
 import pytest
 from chaos_fleet import LEASE_SECONDS, PROCESSES, ChaosFleet, ChaosSwarm
+from chaos_swarm import SLOW_TOOL_STEP
 from fleet_stack import until
-from verdict import RECOVERY_SECONDS, START_SECONDS, check, processes_of
+from verdict import BRANCH_MARK, LOST, RECOVERY_SECONDS, START_SECONDS, check, processes_of
 
 Passed = Callable[..., None]
 KILLED = [(name,) for name in ("agents-1", "control", "integrate", "beat")] + [tuple(PROCESSES)]
@@ -36,8 +37,18 @@ def in_tool_call(swarm: ChaosSwarm) -> list[psutil.Process]:
     return until(sleepers, "a tool call")
 
 
-def in_model_call(swarm: ChaosSwarm) -> None:
+def branches_of(processes: list[psutil.Process]) -> set[str]:
+    """Those that started these processes, as far as they still run."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            found.add(process.environ()[BRANCH_MARK].partition("/")[2].rpartition("-")[0])
+    return found
+
+
+def in_model_call(swarm: ChaosSwarm) -> list[psutil.Process]:
     until(lambda: swarm.fleet.stack.server.in_flight or None, "a model call")
+    return []
 
 
 def test_undisturbed(fleet: ChaosFleet, passed: Passed) -> None:
@@ -59,17 +70,20 @@ def test_kill(fleet: ChaosFleet, passed: Passed, names: tuple[str, ...]) -> None
 
 @pytest.mark.parametrize("name", ["agents-1", "control", "integrate", "beat"])
 def test_sigterm(fleet: ChaosFleet, passed: Passed, name: str) -> None:
-    """Once during a tool call, and once during a model call."""
-    swarm = fleet.begin()
+    """Once during tool calls, which end before their branches are handed over, and once during a model call."""
+    swarm, met = fleet.begin(), set[str]()
     for steps, moment in ((IN_STAGE_0, in_tool_call), (IN_STAGE_1, in_model_call)):
         swarm.until_steps(steps)
-        moment(swarm)
+        met |= branches_of(moment(swarm))
         blow = swarm.blow(name)
         fleet.stop(name)
         blow.struck()
         fleet.start(name)
         blow.recovered()
     passed(check(swarm, swarm.result(), faults=2, bound_seconds=RECOVERY_SECONDS + START_SECONDS))
+    for branch in met:
+        results = [found for entry in swarm.handle.transcript(branch) for found in entry.message.tool_results]
+        assert LOST not in results[SLOW_TOOL_STEP - 1].content, f"{branch}: the command that ran was cut off"
 
 
 def test_frozen_past_its_lease(fleet: ChaosFleet, passed: Passed) -> None:

@@ -174,7 +174,7 @@ async def test_who_waits_follows_a_leader_that_died(runtime: Runtime, monkeypatc
 
 async def test_a_leader_that_is_given_back_keeps_nobody_waiting_for_its_slot(runtime: Runtime) -> None:
     """All slots of a worker may be held by those that wait: a leader that has none must not be waited for."""
-    job: Any = SimpleNamespace(stopping=None)
+    job: Any = SimpleNamespace(stopping=None, others_stay=False)
     await started(runtime, FIRST)
     await started(runtime, SECOND)
     calling = Call()
@@ -224,7 +224,7 @@ async def test_who_waits_can_be_cancelled(runtime: Runtime) -> None:
 
 
 async def test_who_waits_can_be_handed_over(runtime: Runtime) -> None:
-    job: Any = SimpleNamespace(stopping=None)
+    job: Any = SimpleNamespace(stopping=None, others_stay=False)
     calling, works, waits = await one_waits_for_the_other(runtime, job)
     job.stopping = StopReason.HAND_OVER
     waits.cancel()

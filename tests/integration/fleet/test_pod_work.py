@@ -210,7 +210,7 @@ async def test_who_takes_over_adopts_the_pod(
 ) -> None:
     """The first supervisor stops in the middle; the agent does not notice."""
     await started(runtime, repo)
-    job = SimpleNamespace(stopping=StopReason.HAND_OVER)
+    job = SimpleNamespace(stopping=StopReason.HAND_OVER, others_stay=False)
     first = asyncio.create_task(run_branch(runtime, SWARM, "writer", job, None))  # type: ignore[arg-type]
     await until(lambda: bool(pods.made) and pods.made[0].numbered > 3)
     first.cancel()

@@ -22,6 +22,7 @@ from agent_fakes import (
 
 from swarmq.agent.assignment import LoopResult, Parked
 from swarmq.agent.loop import run_agent
+from swarmq.agent.ports import Leaving
 from swarmq.errors import LeaseLost, PermanentModelError, TransientModelError
 from swarmq.models.branch import Exit
 from swarmq.models.events import EventType
@@ -130,6 +131,47 @@ async def test_an_error_of_a_port_in_a_parallel_call_comes_out_as_itself() -> No
     with pytest.raises(LeaseLost):
         await world.run()
     assert world.model.conversations[0].closed
+
+
+class HandOver:
+    """Asks the run to leave while its first tool call runs."""
+
+    def __init__(self, *calls: ToolCall) -> None:
+        self.world = World(FakeModel(says("Look.", *calls), says("Never asked for.")))
+        self.leaving = Leaving()
+        self.world.toolbox.handlers |= {"read": self._ask, "edit": self._ask}
+
+    async def _ask(self, call: ToolCall) -> str:
+        self.leaving.asked = True
+        await asyncio.sleep(0)
+        return f"{call.id} ran"
+
+    async def results(self) -> list[tuple[str, str, bool]]:
+        world = self.world
+        ports = world.model, world.toolbox, world.journal, world.checkpoint, world.time.clock()
+        with pytest.raises(Parked):
+            await run_agent(assignment(), *ports, leaving=self.leaving)
+        assert world.model.asked == 1
+        assert world.model.conversations[0].closed
+        return [
+            (found.call_id, found.content, found.is_error) for found in world.journal.entries[-1].message.tool_results
+        ]
+
+
+async def test_who_is_told_to_leave_records_what_runs_and_begins_nothing() -> None:
+    run = HandOver(call("edit", "a"), call("read", "b"), call("edit", "c"))
+    first, *others = await run.results()
+    assert first == ("a", "a ran", False)
+    assert [(call_id, failed) for call_id, _, failed in others] == [("b", True), ("c", True)]
+    assert all("Not run" in content for _, content, _ in others)
+    assert run.world.toolbox.ran == ["a"]
+    assert run.world.log[-2:] == ["checkpoint", "record tool"]
+    assert run.world.types().count(EventType.BRANCH_TOOL_CALL) == 1
+
+
+async def test_who_is_told_to_leave_ends_all_calls_that_run_at_the_same_time() -> None:
+    run = HandOver(call("read", "a"), call("read", "b"))
+    assert await run.results() == [("a", "a ran", False), ("b", "b ran", False)]
 
 
 async def test_max_steps() -> None:

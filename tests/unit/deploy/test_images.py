@@ -134,7 +134,8 @@ def test_compose_has_a_worker_for_each_queue_and_time_to_hand_over() -> None:
     workers = {service["command"][2]: service for service in SERVICES.values() if service["command"][:1] == ["worker"]}
     assert workers.keys() >= {"control", "integrate", "agents"}
     assert workers.keys() <= QUEUES.keys()
-    hand_over_seconds = Settings.model_fields["shutdown_seconds"].default + GOODBYE_SECONDS
+    given_seconds = [Settings.model_fields[name].default for name in ("handover_seconds", "shutdown_seconds")]
+    hand_over_seconds = sum(given_seconds) + GOODBYE_SECONDS
     for service in workers.values():
         assert int(service["stop_grace_period"].removesuffix("s")) >= hand_over_seconds + 10
         assert service["init"] is True

@@ -130,7 +130,8 @@ def test_a_worker_has_time_to_hand_over(overlay: str, name: str, labels: dict[st
     if labels["app.kubernetes.io/component"] not in QUEUES:
         return
     (config,) = of_kind(overlay, "ConfigMap")
-    hand_over_seconds = float(config["data"]["SWARMQ_SHUTDOWN_SECONDS"]) + GOODBYE_SECONDS
+    given_seconds = [float(config["data"][f"SWARMQ_{name}_SECONDS"]) for name in ("HANDOVER", "SHUTDOWN")]
+    hand_over_seconds = sum(given_seconds) + GOODBYE_SECONDS
     assert spec["terminationGracePeriodSeconds"] >= hand_over_seconds + 10
     assert spec["shareProcessNamespace"] is True  # else nobody reaps what agents leave behind
 

@@ -22,7 +22,7 @@ from swarmq.devstack.children import Child
 from swarmq.devstack.control import ControlSocket, call
 from swarmq.devstack.layout import Layout, prepare_state
 from swarmq.devstack.plan import Backoff, Plan
-from swarmq.devstack.variables import ENDPOINTS, client_variables, merged, worker_variables
+from swarmq.devstack.variables import ENDPOINTS, HANDOVER_SECONDS, client_variables, merged, worker_variables
 from swarmq.errors import EnvironmentFault
 from swarmq.settings import load_settings
 
@@ -68,7 +68,9 @@ def test_variables_carry_settings_endpoints_and_keys(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("OTHER_SECRET", "no business of ours")
     endpoints = {"Local": {"base_url": "http://127.0.0.1:8000/v1", "api_key_env": "LOCAL_KEY"}}
-    settings = load_settings(endpoints=endpoints, lease_seconds=60, log_level="debug", state_dir=tmp_path)
+    settings = load_settings(
+        endpoints=endpoints, handover_seconds=20, lease_seconds=60, log_level="debug", state_dir=tmp_path
+    )
 
     sent = client_variables(settings)
     assert sent.keys() == {ENDPOINTS, "LOCAL_KEY", "ANTHROPIC_API_KEY"}
@@ -80,6 +82,13 @@ def test_variables_carry_settings_endpoints_and_keys(monkeypatch: pytest.MonkeyP
     read = load_settings()
     assert read.model_dump(exclude={"redis_url_file"}) == settings.model_dump(exclude={"redis_url_file"})
     assert read.redis_url_file == settings.runtime_dir / "redis-url"
+
+
+def test_embedded_workers_stop_soon_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SWARMQ_HANDOVER_SECONDS", raising=False)
+    default = load_settings()
+    given = worker_variables(default, Layout.of(default))
+    assert float(given["SWARMQ_HANDOVER_SECONDS"]) == HANDOVER_SECONDS < default.handover_seconds
 
 
 class Runs:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +19,7 @@ from swarmq.fleet.run import run
 @pytest.fixture
 def pool() -> Iterator[AgentPool]:
     made = AgentPool(limit=4)
-    made.shutdown_seconds = 5.0
+    made.handover_seconds = made.shutdown_seconds = 30.0
     made.start()
     yield made
     made.stop()
@@ -143,6 +145,114 @@ def test_a_job_that_does_not_give_way_is_given_up(pool: AgentPool) -> None:
     pool.background.loop.call_later(0.3, let_go.set)
     pool.stop()
     assert not task.returned.is_set()
+
+
+class Leaving:
+    """A task that is in the middle of something: told to leave, it ends by itself when that is over."""
+
+    def __init__(self, pool: AgentPool, *, leaves: bool = True) -> None:
+        self.pool, self.over = pool, asyncio.Event()
+        self.asked, self.cut_off, self.ended = threading.Event(), threading.Event(), threading.Event()
+        self.others_stay: bool | None = None
+        started = threading.Event()
+
+        def leave() -> bool:
+            self.asked.set()
+            return leaves
+
+        async def work() -> None:
+            self.job.leave = leave
+            started.set()
+            try:
+                await self.over.wait()
+            except asyncio.CancelledError:
+                self.cut_off.set()
+            self.others_stay = self.job.others_stay
+            self.ended.set()
+            raise asyncio.CancelledError  # as run_branch does, so that the message is not acknowledged
+
+        def target() -> None:
+            job = current_job()
+            assert job is not None
+            self.job = job
+            run(work())
+
+        self.task = Applied(pool, target)
+        assert started.wait(30)
+
+    def end(self) -> None:
+        self.pool.background.loop.call_soon_threadsafe(self.over.set)
+
+
+def stopped(pool: AgentPool) -> threading.Thread:
+    """Stop the pool as the main thread of a worker does; joined when it has stopped."""
+    thread = threading.Thread(target=pool.stop)
+    thread.start()
+    return thread
+
+
+def test_a_job_that_leaves_by_itself_is_waited_for_and_holds_up_no_other(pool: AgentPool) -> None:
+    staying, going = Leaving(pool), Leaving(pool, leaves=False)
+    stopping = stopped(pool)
+    assert going.ended.wait(30)
+    assert (going.cut_off.is_set(), going.others_stay) == (True, True)
+    assert staying.asked.wait(30)
+    assert not staying.ended.is_set()
+    staying.end()
+    stopping.join(30)
+    assert (staying.ended.is_set(), staying.cut_off.is_set(), staying.others_stay) == (True, False, False)
+    assert not staying.task.returned.is_set()
+
+
+def test_a_job_that_takes_too_long_to_leave_is_cancelled(pool: AgentPool) -> None:
+    staying = Leaving(pool)
+    pool.handover_seconds = 0.05
+    pool.stop()
+    assert staying.asked.is_set()
+    assert staying.cut_off.is_set()
+
+
+def test_without_time_to_leave_no_job_is_asked(pool: AgentPool) -> None:
+    staying = Leaving(pool)
+    pool.handover_seconds = 0
+    pool.stop()
+    assert staying.cut_off.is_set()
+    assert not staying.asked.is_set()
+
+
+@pytest.mark.parametrize("then", ["hurry", "stop"])
+def test_another_signal_ends_the_waiting(pool: AgentPool, then: str) -> None:
+    """Its handler runs in the middle of the first call: Celery's calls ``stop`` for some signals, ours the other."""
+    staying = Leaving(pool)
+    pool.hurry()  # what comes first cuts nothing off
+
+    def send() -> None:
+        staying.asked.wait(30)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        staying.cut_off.wait(15)
+        staying.end()
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: getattr(pool, then)())
+    try:
+        sender = threading.Thread(target=send)
+        sender.start()
+        pool.stop()
+        sender.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert staying.cut_off.is_set()
+
+
+def test_a_revoke_ends_the_waiting_for_its_job(pool: AgentPool) -> None:
+    staying, other = Leaving(pool), Leaving(pool)
+    stopping = stopped(pool)
+    assert staying.asked.wait(30)
+    staying.job.stop(StopReason.KILL)
+    assert staying.ended.wait(30)
+    assert not other.cut_off.is_set()
+    other.end()
+    stopping.join(30)
+    assert (staying.cut_off.is_set(), other.cut_off.is_set()) == (True, False)
 
 
 def test_a_time_limit_stops_the_coroutine(pool: AgentPool) -> None:
