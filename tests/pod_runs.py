@@ -49,7 +49,9 @@ def payload_for(instruction: str, model_url: str, base: str | None = None, **fie
 
 
 async def snapshot_of(swarm: SwarmRepository, base: str, checkpoint: str | None = None) -> RepositoryAccess:
-    return RepositoryAccess(base_commit=base, pack=await swarm.pack_of(base, checkpoint, SNAPSHOT_BYTES))
+    wanted = [base, *([checkpoint] if checkpoint is not None else [])]
+    pack = await swarm.pack_of(wanted, [], SNAPSHOT_BYTES, shallow=base)
+    return RepositoryAccess(base_commit=base, shallow=base, pack=pack)
 
 
 @dataclass

@@ -19,7 +19,6 @@ from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
 from swarmq.fleet.beginning import announce, look_back
 from swarmq.fleet.continuing import Continuation, note_for
-from swarmq.fleet.finished_commit import finished_commit
 from swarmq.fleet.journal import StoreJournal
 from swarmq.fleet.observing import observer_of, watch_files
 from swarmq.fleet.planning import model_of
@@ -35,10 +34,11 @@ from swarmq.models.plan import Kind, Subtask
 from swarmq.models.swarm import SwarmRecord
 from swarmq.orchestrator.context_text import dependency_context
 from swarmq.orchestrator.verifying import branch_commands
+from swarmq.pod.finishing import finished_commit, with_commit
 from swarmq.store.branches import Claim
 from swarmq.workspace.environment import child_environment
 from swarmq.workspace.shell import Shell, cookie_of, kill_all
-from swarmq.workspace.swarm_repository import CommitInfo, SwarmRepository, Worktree
+from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
 from swarmq.workspace.worktree_setup import open_worktree, ready_worktree
 
 log = structlog.get_logger()
@@ -235,15 +235,11 @@ class BranchWork:
         return outcome
 
     async def _committed(self, subtask: Subtask, outcome: Outcome) -> Outcome:
-        """The outcome with the commit of an edit branch; failed, where it succeeded and there is nothing to commit."""
+        """The outcome with the commit of an edit branch."""
         repository, worktree, spec = self._repository, self._worktree, self.record.spec
         if repository is None or worktree is None or spec.kind is not Kind.EDIT:
             return outcome
-        made = await finished_commit(repository, worktree, spec, subtask)
-        if isinstance(made, CommitInfo):
-            return outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
-        failed = {"exit": Exit.FAILED, "fault": "agent", "error": made}
-        return outcome.model_copy(update=failed) if outcome.success else outcome
+        return with_commit(outcome, await finished_commit(repository, worktree, spec, subtask))
 
     def _with_kept_worktree(self, outcome: Outcome) -> Outcome:
         own = self._worktree is not None and self.record.spec.kind is not Kind.READ

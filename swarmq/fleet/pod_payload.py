@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -119,17 +120,25 @@ def what_is_left(options: SwarmOptions, counters: Mapping[str, float]) -> Slice:
 
 
 async def _repository(task: PodTask, settings: Settings, repository: SwarmRepository | None) -> RepositoryAccess | None:
-    """From the URL, what the swarm has made since being added; or the base commit's files alone."""
-    base, origin = task.spec.base_commit, task.swarm.spec.base_commit
+    """From the URL, what the swarm has made since being added; or the base commit's files alone.
+
+    A resolver gets what both sides have made since the swarm's base, and the merge as it was left here: another git,
+    or one without the repository's settings, might leave another.
+    """
+    spec, url = task.spec, task.swarm.spec.options.pod_repository_url
+    base, theirs, origin = spec.base_commit, spec.theirs, task.swarm.spec.base_commit
     if repository is None or base is None or origin is None:
         return None
-    url = task.swarm.spec.options.pod_repository_url
-    if url is None:
-        pack = await repository.pack_of(base, task.checkpoint, MAX_PAYLOAD_BYTES)
-        return RepositoryAccess(base_commit=base, pack=pack)
-    wanted = task.checkpoint or base
-    pack = b"" if wanted == origin else await repository.difference(wanted, [origin], MAX_PAYLOAD_BYTES)
-    return RepositoryAccess(base_commit=base, url=url, shallow=False, pack=pack, **_login(url, settings))
+    wanted, merge = [base, *([task.checkpoint] if task.checkpoint is not None else [])], ""
+    if theirs is not None:
+        left = await repository.merge_left(base, theirs)
+        wanted += [theirs, *left.objects]
+        merge = base64.b64encode(left.told()).decode()
+    known = [] if url is None else [origin]
+    shallow = None if url is not None else base if theirs is None else origin
+    pack = await repository.pack_of(wanted, known, MAX_PAYLOAD_BYTES, shallow)
+    login = {} if url is None else _login(url, settings)
+    return RepositoryAccess(base_commit=base, url=url, shallow=shallow, merge=merge, pack=pack, **login)
 
 
 def _login(url: str, settings: Settings) -> dict[str, Any]:

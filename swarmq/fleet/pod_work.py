@@ -27,20 +27,19 @@ from swarmq.fleet.observing import observer_of
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.pod_access import BranchPods, FollowedPod, PodPermit
 from swarmq.fleet.pod_activity import PodActivity
-from swarmq.fleet.pod_commits import commit_of_result, with_saved_files
+from swarmq.fleet.pod_commits import with_commit_of_result, with_saved_files
 from swarmq.fleet.pod_ends import DISAPPEARED, Replace, judge_end
 from swarmq.fleet.pod_following import Follower, Stopped, TornLog
 from swarmq.fleet.pod_payload import PodTask, pod_request
+from swarmq.fleet.resolving import task_of
 from swarmq.fleet.result_cache import EqualWork
 from swarmq.fleet.runtime import Runtime
 from swarmq.fleet.stages import repository_of
-from swarmq.fleet.standing import plan_of
 from swarmq.models.branch import BranchRecord, Exit, Outcome
 from swarmq.models.events import Event, EventType
-from swarmq.models.plan import Kind, Subtask
+from swarmq.models.plan import Subtask
 from swarmq.models.pods import PodNews
 from swarmq.models.swarm import SwarmRecord
-from swarmq.pod.finishing import with_commit
 from swarmq.pod.protocol import ResultRecord
 from swarmq.store.branches import Claim
 from swarmq.workspace.swarm_repository import SwarmRepository
@@ -95,9 +94,9 @@ class PodWork:
 
     async def _run(self) -> Outcome:
         swarm = await self.runtime.store.swarms.load(self.swarm_id)
-        subtask = plan_of(swarm).subtask(self.record.spec.subtask_id)
-        structlog.contextvars.bind_contextvars(subtask=subtask.id)
+        structlog.contextvars.bind_contextvars(subtask=self.record.spec.subtask_id)
         self._repository = repository = repository_of(self.runtime, swarm)
+        subtask = await task_of(self.runtime, swarm, self.record.spec, repository)
         await announce(self.runtime, self.claim, self.record.spec, subtask)
         self.equal = EqualWork(self.runtime, swarm, subtask, self.record.spec, repository)
         hit = await self.equal.find_or_go_on(self.claim.token, self._tell)
@@ -225,15 +224,12 @@ class PodWork:
             await store.swarms.add(
                 self.swarm_id, retries=outcome.retries, rate_limit_wait_seconds=result.rate_limit_wait_seconds
             )
-        if spec.kind is not Kind.EDIT or self._repository is None or spec.base_commit is None:
-            return outcome
         try:
-            made = await commit_of_result(self._repository, spec, self.claim.token, result)
+            return await with_commit_of_result(outcome, self._repository, spec, self.claim.token, result)
         except DiskFullError:
             raise
         except WorkspaceError as error:
             return self._failed(f"the commit that came from the pod was refused: {error}")
-        return with_commit(outcome, made)
 
     async def _stopped(self, stopped: Stopped, subtask: Subtask, follower: Follower) -> Outcome:
         if stopped.limit is None:

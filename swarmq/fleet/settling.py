@@ -143,7 +143,7 @@ class _Settling:
 
     def _may_resolve(self) -> bool:
         options = self.record.spec.options
-        return options.resolve_conflicts and options.placement == "fleet" and not self.standing.stops
+        return options.resolve_conflicts and not self.standing.stops
 
     async def _resolve(self, subtask: Subtask, branch: BranchRecord, report: MergeReport, number: int) -> None:
         """Open a resolver in the branch's stage: an ordinary branch, so the stage ends once more after it."""

@@ -26,7 +26,7 @@ from swarmq.errors import SwarmqError, WorkspaceError
 from swarmq.models.branch import Exit, Outcome
 from swarmq.models.messages import Message
 from swarmq.models.plan import Kind
-from swarmq.pod.finishing import commit_words, without_changes
+from swarmq.pod.finishing import finished_commit, with_commit
 from swarmq.pod.log_journal import LogJournal
 from swarmq.pod.payload import Payload, RepositoryAccess
 from swarmq.pod.protocol import CheckpointRecord, Encoder, LogRecord, Pack, ResultRecord
@@ -36,8 +36,8 @@ from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.environment import child_environment
 from swarmq.workspace.packs import MAX_PACK_BYTES, Remote, receive_repository
 from swarmq.workspace.shell import Shell, cookie_of
-from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
-from swarmq.workspace.worktree_setup import ready_worktree
+from swarmq.workspace.swarm_repository import CommitInfo, SwarmRepository, Worktree
+from swarmq.workspace.worktree_setup import open_worktree, ready_worktree
 
 log = structlog.get_logger()
 
@@ -136,10 +136,15 @@ class _Run:
         await run_blocking(
             receive_repository, origin, access.base_commit, access.pack, shallow=access.shallow, remote=remote
         )
-        repository = SwarmRepository(self.directory / "state", spec.swarm_id, origin, access.base_commit)
+        repository = SwarmRepository(
+            self.directory / "state", spec.swarm_id, origin, access.base_commit, keeps_merges=False
+        )
         self._repository = repository
-        start = self.payload.checkpoint or access.base_commit
-        self._worktree = await repository.open_worktree(spec.id, self.payload.token, start)
+        if spec.theirs is not None:
+            await repository.receive_merge(access.base_commit, spec.theirs, base64.b64decode(access.merge))
+        self._worktree = await open_worktree(
+            repository, spec, access.base_commit, self.payload.token, self.payload.checkpoint
+        )
         if spec.kind is Kind.READ:
             return
         environment = child_environment(self.payload.options.env)
@@ -204,8 +209,8 @@ class _Run:
             self.journal.checkpoint = commit
 
     async def _pack(self, repository: SwarmRepository, access: RepositoryAccess, commit: str) -> Pack:
-        known = [access.base_commit, *([self.journal.checkpoint] if self.journal.checkpoint is not None else [])]
-        raw = await repository.difference(commit, known, MAX_PACK_BYTES)
+        known = [access.base_commit, *filter(None, (self.spec.theirs, self.journal.checkpoint))]
+        raw = await repository.pack_of([commit], known, MAX_PACK_BYTES)
         if len(raw) > MAX_PACK_BYTES:
             raise WorkspaceError(
                 f"what the agent changed has more than {MAX_PACK_BYTES:,} bytes as git packs it, which is more than a "
@@ -219,24 +224,20 @@ class _Run:
         outcome = outcome.model_copy(update={"verify": self.journal.verified})
         pack = None
         if outcome.exit in (Exit.COMPLETED, Exit.BUDGET_EXHAUSTED) and self.spec.kind is Kind.EDIT:
-            pack = await self._commit()
-            if pack is not None:
-                outcome = outcome.model_copy(update={"commit": pack.commit})
-            elif outcome.success and self.payload.repository is not None:
-                outcome = without_changes(outcome)
+            outcome, pack = await self._committed(outcome)
         if not outcome.success:
             await self._checkpoint()
         outcome = outcome.model_copy(update={"checkpoint": self.journal.checkpoint})
         return self._record(outcome, loop, pack)
 
-    async def _commit(self) -> Pack | None:
-        """The finished commit; None where no file differs."""
+    async def _committed(self, outcome: Outcome) -> tuple[Outcome, Pack | None]:
+        """With the finished commit, if there is one, and what the supervisor lacks of it."""
         access, repository, worktree = self.payload.repository, self._repository, self._worktree
         if access is None or repository is None or worktree is None:
-            return None
-        subject, trailers = commit_words(self.payload.subtask, self.spec)
-        made = await repository.commit(worktree, message=subject, trailers=trailers)
-        return None if made is None else await self._pack(repository, access, made.commit)
+            return outcome, None
+        made = await finished_commit(repository, worktree, self.spec, self.payload.subtask)
+        pack = await self._pack(repository, access, made.commit) if isinstance(made, CommitInfo) else None
+        return with_commit(outcome, made), pack
 
     def _failed(self, error: str) -> ResultRecord:
         seen = self.journal.observe().observation

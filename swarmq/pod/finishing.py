@@ -1,18 +1,29 @@
-"""What a finished branch leaves, whichever process finishes it. Pure."""
+"""What a finished branch leaves, whichever process finishes it."""
 
 from __future__ import annotations
 
+from swarmq.crash_points import CrashPoint, reached
+from swarmq.errors import UncommittableError
 from swarmq.models.branch import BranchSpec, Exit, Outcome
 from swarmq.models.plan import Subtask
-from swarmq.workspace.commits import CommitInfo
+from swarmq.workspace.swarm_repository import CommitInfo, SwarmRepository, Worktree
 
 SUBJECT_CHARACTERS = 72
+NO_CHANGES = "the agent finished without changing any file"
 
 
-def commit_words(subtask: Subtask, spec: BranchSpec) -> tuple[str, dict[str, str]]:
-    """Subject and trailers of the finished commit."""
-    subject = f"{subtask.name}: {subtask.instruction}".split("\n")[0][:SUBJECT_CHARACTERS]
-    return subject, trailers_of(spec)
+async def finished_commit(
+    repository: SwarmRepository, worktree: Worktree, spec: BranchSpec, subtask: Subtask
+) -> CommitInfo | str:
+    """The commit; or why there is none, which is the agent's doing: no file differs, or some cannot be committed."""
+    what = f"Resolve the conflict of {subtask.name}" if spec.resolves else subtask.instruction
+    subject = f"{subtask.name}: {what}".split("\n")[0][:SUBJECT_CHARACTERS]
+    reached(CrashPoint.COMMIT_MADE)
+    try:
+        made = await repository.commit(worktree, message=subject, trailers=trailers_of(spec), theirs=spec.theirs)
+    except UncommittableError as error:
+        return str(error)
+    return made or NO_CHANGES
 
 
 def trailers_of(spec: BranchSpec) -> dict[str, str]:
@@ -20,14 +31,9 @@ def trailers_of(spec: BranchSpec) -> dict[str, str]:
     return {"Swarmq-Swarm": spec.swarm_id, "Swarmq-Subtask": spec.subtask_id, "Swarmq-Branch": spec.id}
 
 
-def with_commit(outcome: Outcome, made: CommitInfo | None) -> Outcome:
-    """With what the branch has changed; an edit branch that ended well and changed nothing has failed."""
-    if made is None:
-        return without_changes(outcome) if outcome.success else outcome
-    return outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
-
-
-def without_changes(outcome: Outcome) -> Outcome:
-    """The failure of an edit branch that ended well and changed nothing."""
-    failed = {"exit": Exit.FAILED, "fault": "agent", "error": "the agent finished without changing any file"}
-    return outcome.model_copy(update=failed)
+def with_commit(outcome: Outcome, made: CommitInfo | str) -> Outcome:
+    """The outcome with the commit of an edit branch; failed, where it succeeded and there is none, for that reason."""
+    if isinstance(made, CommitInfo):
+        return outcome.model_copy(update={"commit": made.commit, "files": tuple(made.files)})
+    failed = {"exit": Exit.FAILED, "fault": "agent", "error": made}
+    return outcome.model_copy(update=failed) if outcome.success else outcome

@@ -39,17 +39,15 @@ class ModelAccess(Record):
 
 
 class RepositoryAccess(Record):
-    """How the repository comes: from a URL, or with the payload; in either case with the objects that are missing.
-
-    ``shallow``: the pack holds the base commit without what came before it.
-    """
+    """How the repository comes: from a URL, or with the payload; in either case with the objects that are missing."""
 
     base_commit: str = Field(description="What the branch's work is measured against.")
     url: str | None = None
     user: str = "git"
     password: str | None = Field(None, repr=False, description="For the URL's host alone, and HTTP.")
     password_env: str | None = Field(None, description="Its name in a named Secret, where it is not here.")
-    shallow: bool = True
+    shallow: str | None = Field(None, description="The pack holds this commit without what came before it.")
+    merge: str = Field("", repr=False, description="For a resolver: the merge as it was left, in git's words, base64.")
     pack: bytes = Field(b"", exclude=True, repr=False)
 
 

@@ -33,13 +33,13 @@ READING_SECONDS = 30.0
 def adopted_head(clone: PrivateClone, worktree: Worktree) -> str:
     """The commit that the agent's work stands on: its own last one, if that descends from the branch's base.
 
-    Otherwise (HEAD moved back or to other history, ``.git`` deleted or broken) the base: no work is lost, because the
-    files are taken as they are.
+    Otherwise (HEAD moved back or to other history, ``.git`` deleted or broken, merges where none are kept) the base: no
+    work is lost, because the files are taken as they are.
     """
     head = head_of(worktree.path / ".git")
     if head is None:
         return worktree.base
-    if head in (worktree.head, worktree.base):
+    if head == worktree.base or (head == worktree.head and clone.keeps_merges):
         return head
     known = clone.adopted.get((worktree.path, head))
     if known is None:
@@ -54,12 +54,19 @@ def _adopt(clone: PrivateClone, worktree: Worktree, head: str) -> str:
     try:
         if objects.is_symlink() or borrowing.run(*descends, accept=(0, 1)).status != 0:
             return worktree.base
+        if not clone.keeps_merges and has_merges(borrowing, worktree.base, head):
+            return worktree.base
         wanted = f"{head}\n^{worktree.base}\n^{worktree.head}\n".encode()
         pack = borrowing.run("pack-objects", "--revs", "--stdout", "-q", stdin=wanted, limit_bytes=PACK_BYTES).stdout
         clone.git.run("index-pack", "--stdin", "--strict", stdin=pack)
         return head if clone.git.run(*descends, accept=(0, 1)).status == 0 else worktree.base
     except WorkspaceError:  # broken, endless or crafted objects
         return worktree.base
+
+
+def has_merges(git: GitAt, base: str, tip: str) -> bool:
+    """Whether a commit between the two has more than one parent."""
+    return git.run("rev-list", "--min-parents=2", "--max-count=1", tip, f"^{base}").text != ""
 
 
 def head_of(git_dir: Path) -> str | None:

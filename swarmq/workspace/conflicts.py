@@ -35,15 +35,14 @@ _HINTS = {
 }
 
 
-def describe(merged: MergedTree, ours: str, theirs: str) -> str:
+def describe(merged: MergedTree) -> str:
     """All conflicts, one after the other, with the state of the files and what there is to decide.
 
-    ``ours`` and ``theirs`` are the commits, whose ids stand in git's messages. File names come from agents: each is
-    kept on one line.
+    File names come from agents: each is kept on one line.
     """
     told = _told(merged)
     sides = {(stage.name, stage.number): stage for stage in merged.stages}
-    entries = [_entry(message, ours, theirs, sides) for message in told[:DESCRIBED]]
+    entries = [_entry(message, sides) for message in told[:DESCRIBED]]
     if len(told) > DESCRIBED:
         entries.append(f"- and {len(told) - DESCRIBED} more")
     files = len(merged.conflicts)
@@ -58,8 +57,8 @@ def _told(merged: MergedTree) -> list[Message]:
     return [message for message in told if message.kind != "CONFLICT (contents)" or message.names not in binary]
 
 
-def _entry(message: Message, ours: str, theirs: str, sides: Mapping[tuple[str, int], Stage]) -> str:
-    text = message.text.removeprefix("warning: ").replace(ours, MERGED_BEFORE).replace(theirs, THIS_SUBTASK)
+def _entry(message: Message, sides: Mapping[tuple[str, int], Stage]) -> str:
+    text = message.text.removeprefix("warning: ")
     hint = _HINTS.get(message.kind, "")
     one, other = sides.get((message.names[0], 2)), sides.get((message.names[0], 3))
     if one is not None and other is not None and one.mode != other.mode and message.kind == "CONFLICT (contents)":

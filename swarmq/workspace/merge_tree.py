@@ -12,6 +12,7 @@ from swarmq.workspace.attributes import with_attributes
 from swarmq.workspace.git import GitAt
 from swarmq.workspace.private_clone import PrivateClone
 
+_SUBMODULE = "160000"
 _STAGE = re.compile(r"(?P<mode>[0-7]{6}) (?P<blob>[0-9a-f]+) (?P<number>[123])\t(?P<name>.*)", re.DOTALL)
 
 
@@ -23,6 +24,11 @@ class Stage:
     blob: str
     number: int
     name: str
+
+    @property
+    def line(self) -> str:
+        """As git writes it, and reads it into an index."""
+        return f"{self.mode} {self.blob} {self.number}\t{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,16 @@ class MergedTree:
     def conflicts(self) -> tuple[str, ...]:
         """Names of the files that conflict, each once."""
         return tuple(dict.fromkeys(stage.name for stage in self.stages))
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """What has to be there for the files and their sides; the commit of a submodule never is."""
+        blobs = (stage.blob for stage in self.stages if stage.mode != _SUBMODULE)
+        return tuple(dict.fromkeys([self.tree, *blobs]))
+
+    def told(self) -> bytes:
+        """As git told it, without its messages: for ``parsed`` elsewhere."""
+        return b"\0".join(os.fsencode(field) for field in [self.tree, *(stage.line for stage in self.stages), "", ""])
 
 
 def merge_tree(

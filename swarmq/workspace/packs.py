@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from swarmq.errors import UsageError, WorkspaceError
+from swarmq.workspace.adoption import has_merges
 from swarmq.workspace.commits import CommitInfo, move_ref
 from swarmq.workspace.git import GitAt
 from swarmq.workspace.private_clone import PrivateClone, valid_commit
@@ -47,30 +48,29 @@ class Remote:
         return allowed | {"GIT_CONFIG_PARAMETERS": f"'http.{host}.extraheader'='Authorization: Basic {words}'"}
 
 
-def pack_of(clone: PrivateClone, base: str, checkpoint: str | None, limit_bytes: int) -> bytes:
-    """The base commit without its history, and what leads from it to the checkpoint; longer than the limit if it is."""
-    objects = clone.git.run("rev-list", "--objects", "--no-walk", valid_commit(base)).stdout
-    if checkpoint is not None:
-        objects += clone.git.run("rev-list", "--objects", valid_commit(checkpoint), f"^{base}").stdout
-    return clone.git.run("pack-objects", "--stdout", "-q", stdin=objects, limit_bytes=limit_bytes + 1).stdout
+def pack_of(
+    clone: PrivateClone, wanted: Sequence[str], known: Sequence[str], limit_bytes: int, shallow: str | None = None
+) -> bytes:
+    """What somebody lacks of some objects who has the known commits, as a thin pack; longer than the limit if it is.
 
-
-def difference(clone: PrivateClone, wanted: str, known: Sequence[str], limit_bytes: int) -> bytes:
-    """What somebody lacks of ``wanted`` who has ``known``, as a thin pack; longer than the limit if it is."""
-    revisions = "".join([f"{valid_commit(wanted)}\n", *(f"^{valid_commit(commit)}\n" for commit in known)])
+    ``shallow`` is a commit that they descend from: it comes without what was before it.
+    """
+    lines = [*([f"--shallow {valid_commit(shallow)}"] if shallow is not None else []), *map(valid_commit, wanted)]
+    lines += [f"^{valid_commit(commit)}" for commit in known]
+    stdin = "".join(f"{line}\n" for line in lines).encode()
     arguments = ("pack-objects", "--revs", "--thin", "--stdout", "-q")
-    return clone.git.run(*arguments, stdin=revisions.encode(), limit_bytes=limit_bytes + 1).stdout
+    return clone.git.run(*arguments, stdin=stdin, limit_bytes=limit_bytes + 1).stdout
 
 
-def receive_repository(directory: Path, base: str, pack: bytes, *, shallow: bool, remote: Remote | None) -> None:
+def receive_repository(directory: Path, base: str, pack: bytes, *, shallow: str | None, remote: Remote | None) -> None:
     """Make a repository with that commit as its HEAD, and no files yet. Blocking. WorkspaceError."""
     directory.mkdir(parents=True)
     git = GitAt(directory=directory)
     git.run("init", "-q", f"--object-format={'sha1' if len(valid_commit(base)) == 40 else 'sha256'}")
     if remote is not None:
         _fetch(git, remote, base)
-    if shallow:
-        (directory / ".git" / "shallow").write_text(f"{base}\n")
+    if shallow is not None:
+        (directory / ".git" / "shallow").write_text(f"{shallow}\n")
     _take_in(git, pack)
     if git.run("cat-file", "-e", f"{base}^{{commit}}", accept=(0, 1, 128)).status != 0:
         where = "the payload" if remote is None else remote.url
@@ -115,25 +115,37 @@ def accept_checkpoint(
 
 
 def accept_commit(
-    clone: PrivateClone, branch_id: str, token: int, pack: bytes, commit: str, base: str, trailers: Mapping[str, str]
+    clone: PrivateClone,
+    branch_id: str,
+    token: int,
+    pack: bytes,
+    commit: str,
+    base: str,
+    trailers: Mapping[str, str],
+    theirs: str | None = None,
 ) -> CommitInfo | None:
     """Take over a finished commit, on the branch's work ref afterwards; None where it changes no file.
 
-    WorkspaceError, as for one without these trailers: it is another branch's.
+    With ``theirs``, a resolver's, it is the merge with that commit, also where it changes nothing. WorkspaceError, as
+    for one without these trailers: it is another branch's.
     """
-    _verify(clone, pack, commit, base)
+    _verify(clone, pack, commit, base, theirs)
     lines = clone.commit(commit).message.decode("utf-8", "replace").splitlines()
     if any(f"{name}: {value}" not in lines for name, value in trailers.items()):
         raise WorkspaceError(f"{commit} is no commit of branch {branch_id}")
     info = CommitInfo(commit, *numstat(clone.git, base, commit))
-    if not info.files:
+    if theirs is None and not info.files:
         return None
     with fence(clone, branch_id, token) as check:
         move_ref(clone, clone.work_ref(branch_id), commit, clone.resolve(clone.work_ref(branch_id)), check)
     return info
 
 
-def _verify(clone: PrivateClone, pack: bytes, commit: str, base: str) -> None:
+def _verify(clone: PrivateClone, pack: bytes, commit: str, base: str, theirs: str | None = None) -> None:
+    """Of what came from elsewhere nothing is a merge, but for a resolver's finished commit with the other side.
+
+    By a second parent git would take for merged what the files do not hold: the work of another branch.
+    """
     if len(pack) > MAX_PACK_BYTES:
         raise WorkspaceError(f"a pack of {len(pack):,} bytes is refused, {MAX_PACK_BYTES:,} is the limit")
     try:
@@ -143,5 +155,16 @@ def _verify(clone: PrivateClone, pack: bytes, commit: str, base: str) -> None:
     _take_in(clone.git, pack)
     # Everything between the base and the commit is there, blobs included; fails where it is not.
     clone.git.run("rev-list", "--objects", "--quiet", commit, f"^{base}")
-    if not clone.contains(commit, base):
+    own = commit if theirs is None else _merged_with(clone, commit, theirs)
+    if not clone.contains(own, base):
         raise WorkspaceError(f"{commit} does not stand on the branch's base {base}")
+    if has_merges(clone.git, base, own):
+        raise WorkspaceError(f"{commit} brings in other history by a merge")
+
+
+def _merged_with(clone: PrivateClone, commit: str, theirs: str) -> str:
+    """The first parent of a commit whose only other one is ``theirs``. WorkspaceError for any other."""
+    _, *parents = clone.git.run("rev-list", "--parents", "--max-count=1", commit).text.split()
+    if parents[1:] != [theirs]:
+        raise WorkspaceError(f"{commit} is not a merge with {theirs} alone")
+    return parents[0]

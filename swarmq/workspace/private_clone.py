@@ -20,6 +20,7 @@ import secrets
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -27,6 +28,9 @@ from swarmq.errors import UsageError
 from swarmq.workspace.commit_object import CommitObject
 from swarmq.workspace.git import GitAt, quoted
 from swarmq.workspace.repository import UserRepository, read_repository
+
+if TYPE_CHECKING:
+    from swarmq.workspace.merge_tree import MergedTree
 
 EXCLUDED = (
     *("__pycache__/", "*.pyc", ".pytest_cache/", ".mypy_cache/", ".ruff_cache/"),
@@ -52,13 +56,17 @@ ORIGIN = "swarmq-origin"
 class PrivateClone:
     """Paths, refs and git calls of one swarm. All methods block; each can be repeated after dying at any point."""
 
-    def __init__(self, state_dir: Path, swarm_id: str, repo: Path, base_commit: str) -> None:
+    def __init__(
+        self, state_dir: Path, swarm_id: str, repo: Path, base_commit: str, *, keeps_merges: bool = True
+    ) -> None:
         if not _SWARM_ID.fullmatch(swarm_id):
             raise UsageError(f"{swarm_id!r} is not the id of a swarm")
         self.state_dir = state_dir.absolute()
         self.swarm_id = swarm_id
         self.repo = repo
         self.base_commit = valid_commit(base_commit)
+        self.keeps_merges = keeps_merges
+        """Whether merges that an agent made itself stay below its branch's commit."""
         self.directory = self.state_dir / "swarms" / swarm_id
         self.git_dir = self.directory / "repo.git"
         self.worktrees = self.directory / "worktrees"
@@ -74,6 +82,7 @@ class PrivateClone:
         self.settled: set[Path] = set()
         self.saved: dict[str, tuple[str, str]] = {}
         self.attributes: dict[str, dict[str, bytes]] = {}
+        self.merges: dict[tuple[str, str], MergedTree] = {}
         self.staged: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
     @classmethod

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +19,10 @@ from swarmq.workspace.attributes import with_attributes
 from swarmq.workspace.commits import staged_tree
 from swarmq.workspace.conflicts import MARKER_SIZE, MERGED_BEFORE, THIS_SUBTASK, Sides, describe, left_over
 from swarmq.workspace.git import GitAt, shown
-from swarmq.workspace.merge_tree import MergedTree, merge_tree
+from swarmq.workspace.merge_tree import MergedTree, merge_tree, parsed
 from swarmq.workspace.objects import read_blobs
 from swarmq.workspace.private_clone import PrivateClone, valid_commit
-from swarmq.workspace.worktrees import Worktree, check_out, fence, making, ready
+from swarmq.workspace.worktrees import Worktree, check_out, fence, making, ready, remove_tree
 
 _REGULAR = "100"
 _SIZE = re.compile(r"[1-9][0-9]{0,2}")
@@ -45,52 +47,83 @@ def _begin(clone: PrivateClone, files: GitAt, start: str, theirs: str) -> None:
     if files.work_tree is None:
         raise ValueError("a worktree in the making has a directory")
     git_dir = files.work_tree / ".git"
-    for name, commit in ((MERGED_BEFORE, start), (THIS_SUBTASK, theirs)):
-        (git_dir / "refs" / name).write_text(f"{commit}\n")
-    merged = _merge_by_name(clone, git_dir, start, theirs)
+    merged = merge_left(clone, start, theirs)
     agents = check_out(files, merged.tree)
     if merged.stages:
         agents.run("update-index", "-z", "--index-info", stdin=_unmerged(merged))
+    _name_sides(git_dir, start, theirs)
     (git_dir / "MERGE_HEAD").write_text(f"{theirs}\n")
     (git_dir / "MERGE_MSG").write_text(f"Merge {THIS_SUBTASK} with what was {MERGED_BEFORE.replace('-', ' ')}\n")
-
-
-def _merge_by_name(clone: PrivateClone, git_dir: Path, start: str, theirs: str) -> MergedTree:
-    """In the new git directory, whose refs give the sides their names; the objects go to the clone."""
-    git = GitAt(git_dir=git_dir, private=True)
-    objects = {"GIT_OBJECT_DIRECTORY": str(clone.git_dir / "objects")}
-    return merge_tree(clone, start, theirs, git=git, names=(MERGED_BEFORE, THIS_SUBTASK), variables=objects)
 
 
 def _unmerged(merged: MergedTree) -> bytes:
     """Index entries of the files that conflict: the merged one goes, the sides come."""
     nothing = "0" * len(merged.tree)
     gone = [f"0 {nothing}\t{name}" for name in merged.conflicts]
-    sides = [f"{stage.mode} {stage.blob} {stage.number}\t{stage.name}" for stage in merged.stages]
-    return b"".join(os.fsencode(line) + b"\0" for line in [*gone, *sides])
+    return b"".join(os.fsencode(line) + b"\0" for line in [*gone, *(stage.line for stage in merged.stages)])
+
+
+def merge_left(clone: PrivateClone, start: str, theirs: str) -> MergedTree:
+    """What merging the two leaves, in words and files that have the sides' names. Made once, or received."""
+    sides = valid_commit(start), valid_commit(theirs)
+    if sides not in clone.merges:
+        # The names are refs of a repository; the objects go to the clone.
+        objects = {"GIT_OBJECT_DIRECTORY": str(clone.git_dir / "objects")}
+        with _named(clone, *sides) as git:
+            clone.merges[sides] = merge_tree(
+                clone, *sides, git=git, names=(MERGED_BEFORE, THIS_SUBTASK), variables=objects
+            )
+    return clone.merges[sides]
+
+
+def receive_merge(clone: PrivateClone, start: str, theirs: str, told: bytes) -> None:
+    """Take a merge as another process left it, its objects being here: made again it might come out otherwise."""
+    clone.merges[start, theirs] = parsed(told, clean=False, id_length=len(start))
+
+
+@contextmanager
+def _named(clone: PrivateClone, start: str, theirs: str) -> Iterator[GitAt]:
+    git_dir = clone.directory / f".merging-{secrets.token_hex(6)}"
+    try:
+        clone.worktree_git_dir(git_dir, start)
+        _name_sides(git_dir, start, theirs)
+        yield GitAt(git_dir=git_dir, private=True)
+    finally:
+        remove_tree(git_dir)
+
+
+def _name_sides(git_dir: Path, start: str, theirs: str) -> None:
+    for name, commit in ((MERGED_BEFORE, start), (THIS_SUBTASK, theirs)):
+        (git_dir / "refs" / name).write_text(f"{commit}\n")
 
 
 def conflict_description(clone: PrivateClone, start: str, theirs: str) -> str:
     """What conflicts between two commits, in words."""
-    merged = merge_tree(clone, valid_commit(start), valid_commit(theirs))
-    return describe(merged, start, theirs)
+    return describe(merge_left(clone, start, theirs))
 
 
 def unresolved(clone: PrivateClone, worktree: Worktree, theirs: str) -> tuple[str, ...]:
-    """Names of files that still hold markers, or one side under the name that git gave it.
+    """Names of files that still hold markers, or one side under the name that git gave it."""
+    return unresolved_in(clone, staged_tree(clone, worktree), worktree.base, theirs)
 
-    Looked at is whatever differs from the merge as git left it, not only the files that conflicted: an agent may have
-    moved one. Binary files and deletions leave nothing to be found.
+
+def unresolved_in(clone: PrivateClone, tree: str, base: str, theirs: str) -> tuple[str, ...]:
+    """The same of a tree, or of the one of a commit.
+
+    Looked at is whatever differs from the merge as git left it, and not only the files that conflicted: an agent may
+    have moved one. Binary files and deletions leave nothing to be found.
     """
-    merged = merge_tree(clone, worktree.base, valid_commit(theirs))
+    merged = merge_left(clone, base, theirs)
     conflicts = frozenset(merged.conflicts)
-    changes = _changes(clone, merged.tree, staged_tree(clone, worktree))
-    written = {change.name: change.new for change in changes if change.new is not None}
+    changes = _changes(clone, merged.tree, tree)
+    # What was not touched does not differ from the merge; if it has markers, it differs from what it was before.
+    left = [one for one in _changes(clone, base, tree) if one.name in conflicts or left_over(one.name)]
+    written = {change.name: change.new for change in [*left, *changes] if change.new is not None}
     sides = [stage.blob for stage in merged.stages if stage.mode.startswith(_REGULAR)]
     sides += [change.old for change in changes if change.old is not None and change.name not in conflicts]
     contents = {blob: text for blob, text in read_blobs(clone.git, [*written.values(), *sides]).items() if _text(text)}
     known = Sides(contents[blob] for blob in dict.fromkeys(sides) if blob in contents)
-    sizes = _marker_sizes(clone, worktree.base, list(written))
+    sizes = _marker_sizes(clone, base, list(written))
 
     def marked(name: str, blob: str) -> bool:
         return blob in contents and known.leaves_markers(contents[blob], sizes[name], conflicted=name in conflicts)

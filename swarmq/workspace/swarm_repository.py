@@ -31,6 +31,7 @@ from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.commits import CommitInfo
 from swarmq.workspace.git import IDENTITY
 from swarmq.workspace.integration import PreparedMerge
+from swarmq.workspace.merge_tree import MergedTree
 from swarmq.workspace.private_clone import PrivateClone
 from swarmq.workspace.snapshots import Snapshot
 from swarmq.workspace.surveying import Survey, blob_contents, marked_files, survey_changes
@@ -44,10 +45,16 @@ T = TypeVar("T")
 
 
 class SwarmRepository:
-    """A swarm's private clone, its worktrees, and its way back into the user's repository. Cheap to make."""
+    """A swarm's private clone, its worktrees, and its way back into the user's repository. Cheap to make.
 
-    def __init__(self, state_dir: Path, swarm_id: str, repo: Path, base_commit: str) -> None:
-        self._clone = PrivateClone(state_dir, swarm_id, repo, base_commit)
+    Without ``keeps_merges`` a finished commit and checkpoints have none below them that an agent made itself: they are
+    for ``accept_commit`` and ``accept_checkpoint`` elsewhere, which refuse such.
+    """
+
+    def __init__(
+        self, state_dir: Path, swarm_id: str, repo: Path, base_commit: str, *, keeps_merges: bool = True
+    ) -> None:
+        self._clone = PrivateClone(state_dir, swarm_id, repo, base_commit, keeps_merges=keeps_merges)
 
     @classmethod
     async def found(cls, state_dir: Path, swarm_id: str) -> SwarmRepository | None:
@@ -113,9 +120,21 @@ class SwarmRepository:
         """What conflicts when ``theirs`` is merged into ``start``, in words for who resolves it."""
         return await self._run_in_clone(resolving.conflict_description, start, theirs)
 
+    async def merge_left(self, start: str, theirs: str) -> MergedTree:
+        """What a resolver's worktree is opened with."""
+        return await self._run_in_clone(resolving.merge_left, start, theirs)
+
+    async def receive_merge(self, start: str, theirs: str, told: bytes) -> None:
+        """Have resolvers work here on a merge as it was left elsewhere (``told`` by it), its objects being here."""
+        await self._run(resolving.receive_merge, start, theirs, told)
+
     async def unresolved(self, worktree: Worktree, theirs: str) -> tuple[str, ...]:
         """Files of a resolver's worktree that still hold conflict markers; ``theirs`` is what it was opened with."""
         return await self._run(resolving.unresolved, worktree, theirs)
+
+    async def unresolved_in(self, commit: str, base: str, theirs: str) -> tuple[str, ...]:
+        """The same of a resolver's commit."""
+        return await self._run_in_clone(resolving.unresolved_in, commit, base, theirs)
 
     async def copy_ignored(self, worktree: Worktree, globs: Sequence[str]) -> tuple[str, ...]:
         """Copy ignored files of the user's checkout that match; names of those copied. Nothing is overwritten."""
@@ -178,13 +197,14 @@ class SwarmRepository:
         """An earlier swarm's checkpoint as one of this branch, on a base with the same tree; None where it is gone."""
         return await self._run_in_clone(carrying.carry_checkpoint, earlier_id, branch_id, token, checkpoint, base)
 
-    async def pack_of(self, base: str, checkpoint: str | None, limit_bytes: int) -> bytes:
-        """A pack with that commit's files, without its history, and with a checkpoint on it; cut if over the limit."""
-        return await self._run_in_clone(packs.pack_of, base, checkpoint, limit_bytes)
+    async def pack_of(
+        self, wanted: Sequence[str], known: Sequence[str], limit_bytes: int, shallow: str | None = None
+    ) -> bytes:
+        """A thin pack with what leads from the known commits to the wanted objects; cut if over the limit.
 
-    async def difference(self, wanted: str, known: Sequence[str], limit_bytes: int) -> bytes:
-        """A thin pack with what leads from the known commits to the wanted one; cut if over the limit."""
-        return await self._run_in_clone(packs.difference, wanted, known, limit_bytes)
+        The commit ``shallow`` comes without what was before it.
+        """
+        return await self._run_in_clone(packs.pack_of, wanted, known, limit_bytes, shallow)
 
     async def take_over(self, branch_id: str, token: int) -> None:
         """Fence off older holders of a branch that has no worktree here. WorkspaceError where a newer one was."""
@@ -197,10 +217,20 @@ class SwarmRepository:
         await self._run_in_clone(packs.accept_checkpoint, branch_id, token, pack, commit, base, previous)
 
     async def accept_commit(
-        self, branch_id: str, token: int, pack: bytes, commit: str, base: str, trailers: Mapping[str, str]
+        self,
+        branch_id: str,
+        token: int,
+        pack: bytes,
+        commit: str,
+        base: str,
+        trailers: Mapping[str, str],
+        theirs: str | None = None,
     ) -> CommitInfo | None:
-        """A finished commit that was made elsewhere, verified; None where no file differs. WorkspaceError."""
-        return await self._run_in_clone(packs.accept_commit, branch_id, token, pack, commit, base, trailers)
+        """A finished commit that was made elsewhere, verified; None where no file differs. WorkspaceError.
+
+        With ``theirs``, a resolver's, it is a merge of both sides, and may differ in no file.
+        """
+        return await self._run_in_clone(packs.accept_commit, branch_id, token, pack, commit, base, trailers, theirs)
 
     async def remove_worktree(self, worktree: Worktree) -> None:
         """Remove a worktree; what was saved or committed stays."""

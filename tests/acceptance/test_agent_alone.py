@@ -156,7 +156,7 @@ async def test_an_agents_shell_finds_no_secret(model: str, base: str, swarm: Swa
 
 
 async def test_a_repository_by_url_and_a_key_by_secret(model: str, user: Path, base: str, tmp_path: Path) -> None:
-    access = RepositoryAccess(base_commit=base, url=f"file://{user}", shallow=False)
+    access = RepositoryAccess(base_commit=base, url=f"file://{user}")
     payload = payload_for("Write two files", model, base, repository=access)
     payload = payload.model_copy(update={"model": payload.model.model_copy(update={"api_key": None})})
     where = tmp_path / "pod"

@@ -7,6 +7,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -24,16 +25,33 @@ PODS = 20
 TURNS = 3
 SECRET = "sk-pods-must-not-leak"
 STEP = "name=${SWARMQ_BRANCH##*/}; echo step >> ${name%-*}.txt"
+SIDE = "name=${SWARMQ_BRANCH##*/}; echo ${name%-*} > shared.txt"
 SCRIPT = {
     "latency_ms": 200,
     "conversations": [
+        {
+            "match": "The works of two agents conflict",
+            "turns": [
+                {"tool_calls": [{"name": "bash", "arguments": {"command": "sed -i '/^|||/,/^===/d' shared.txt"}}]},
+                {"tool_calls": [{"name": "bash", "arguments": {"command": "sleep 600"}}]},
+                {"tool_calls": [{"name": "bash", "arguments": {"command": "sed -i '/^[<>]/d' shared.txt"}}]},
+                {"text": "Both are kept."},
+            ],
+        },
+        {
+            "match": "Put yourself into it",
+            "turns": [
+                {"tool_calls": [{"name": "bash", "arguments": {"command": SIDE}}]},
+                {"text": "I am in it."},
+            ],
+        },
         {
             "match": "Do your part",
             "turns": [
                 {"tool_calls": [{"name": "bash", "arguments": {"command": STEP}}], "times": TURNS - 1},
                 {"text": "My part is done."},
             ],
-        }
+        },
     ],
 }
 
@@ -66,17 +84,23 @@ def fleet(cluster: KubernetesDouble) -> Iterator[FleetStack]:
         yield running
 
 
-def test_twenty_branches_in_pods_through_faults_on_all_sides(fleet: FleetStack, cluster: KubernetesDouble) -> None:
-    """A supervisor is killed, a pod deleted, and the API server away, while their agents work."""
-    repo = fleet.repository("pods")
-    plan = fleet.root / "plan.yaml"
-    parts = [{"name": f"Part {number:02}", "instruction": f"Do your part, {number:02}"} for number in range(PODS)]
-    plan.write_text(yaml.safe_dump({"subtasks": parts}))
+def begin(fleet: FleetStack, repo: Path, instructions: dict[str, str]) -> str:
+    """The id of a new swarm with these subtasks, by name."""
+    plan = fleet.root / f"{repo.name}.yaml"
+    subtasks = [{"name": name, "instruction": instruction} for name, instruction in instructions.items()]
+    plan.write_text(yaml.safe_dump({"subtasks": subtasks}))
     arguments = ("--plan", str(plan), "--repo", str(repo), "--placement", "pod", "--yes", "--detach")
     done = fleet.run_cli("run", "Do all parts", *arguments)
     assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_twenty_branches_in_pods_through_faults_on_all_sides(fleet: FleetStack, cluster: KubernetesDouble) -> None:
+    """A supervisor is killed, a pod deleted, and the API server away, while their agents work."""
+    repo = fleet.repository("pods")
+    swarm_id = begin(fleet, repo, {f"Part {number:02}": f"Do your part, {number:02}" for number in range(PODS)})
     with Client(fleet.url, settings=fleet.settings()) as client:
-        handle = client.get(done.stdout.strip())
+        handle = client.get(swarm_id)
 
         def working() -> list[str]:
             """Branches whose agents have answers recorded."""
@@ -120,6 +144,29 @@ def assert_no_secret_is_told(fleet: FleetStack) -> None:
     """The key was in the Secrets alone: in no log, no record and no message."""
     for file in (*fleet.root.glob("*.log"), *fleet.root.glob("appendonlydir/*")):
         assert SECRET.encode() not in file.read_bytes(), file
+
+
+def test_a_conflict_is_resolved_in_a_pod_that_is_deleted_half_way(fleet: FleetStack, cluster: KubernetesDouble) -> None:
+    repo, resolver = fleet.repository("conflict"), "right.r1"
+    swarm_id = begin(fleet, repo, {side: f"Put yourself into it, {side}" for side in ("left", "right")})
+    with Client(fleet.url, settings=fleet.settings()) as client:
+        handle = client.get(swarm_id)
+
+        def half_way() -> bool:
+            """Its second call is under way, which ends with the pod alone."""
+            known = any(branch.spec.id == resolver for branch in handle.branches())
+            return known and sum(entry.usage is not None for entry in handle.transcript(resolver)) == 2
+
+        until(lambda: half_way() or None, "the resolver at work", 60)
+        cluster.delete_pod(resolver)
+        result = handle.result(60)
+        assert result.success, result.report
+        assert git(repo, "show", f"{result.branch}:shared.txt") == "left\nright\n"
+        answers = [entry.step for entry in handle.transcript(resolver) if entry.usage is not None]
+        assert answers == [1, 2, 3, 4]
+        assert [subtask.resolved_by for subtask in result.subtasks] == [None, resolver]
+    history = git(repo, "log", "--format=%s", str(result.branch))
+    assert "right: Resolve the conflict of right" in history
 
 
 def test_a_cluster_that_says_no_ends_the_swarm_before_the_first_call(

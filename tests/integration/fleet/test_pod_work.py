@@ -44,6 +44,29 @@ OUT_OF_MEMORY = PodEnd(PodReason.OOM_KILLED, "OOMKilled", 137, True)
 SCRIPT = {
     "conversations": [
         {
+            "match": "The works of two agents conflict",
+            "turns": [
+                {
+                    "tool_calls": [
+                        {"name": "bash", "arguments": {"command": "sed -i '/^|||/,/^===/d' a.txt; git status"}}
+                    ]
+                },
+                {"text": "I think that is all."},
+                {"tool_calls": [{"name": "bash", "arguments": {"command": "sed -i '/^[<>]/d' a.txt"}}]},
+                {"text": "Both are kept."},
+            ],
+        },
+        *(
+            {
+                "match": f"Put {word} into it",
+                "turns": [
+                    {"tool_calls": [{"name": "bash", "arguments": {"command": f"echo {word} > a.txt"}}]},
+                    {"text": f"It says {word}."},
+                ],
+            }
+            for word in ("left", "right")
+        ),
+        {
             "match": "Write the files",
             "turns": [
                 *(
@@ -57,6 +80,8 @@ SCRIPT = {
     ]
 }
 PLAN = Plan(subtasks=(Subtask(name="Writer", instruction="Write the files"),))
+SIDES, RESOLVER = ("left", "right"), "right.r1"
+CONFLICT = Plan(subtasks=tuple(Subtask(name=side, instruction=f"Put {side} into it") for side in SIDES))
 
 
 @pytest.fixture
@@ -357,3 +382,54 @@ async def test_nothing_secret_is_in_records_and_events(
     for secret in ("sk-must-not-leak", payload.nonce):
         assert secret not in told
         assert secret not in "\n".join(pods.made[0].written).replace(f" {payload.nonce} ", " ")
+
+
+async def conflicted(runtime: Runtime, repo: Path, **options: Any) -> None:
+    """Both sides have been in pods, and the resolver of the second waits for its own."""
+    await started(runtime, repo, CONFLICT, **options)
+    for side in SIDES:
+        assert await run(runtime, side) == "completed"
+    await finish_stage(runtime, SWARM, 0)
+    assert (await runtime.store.branches.load(SWARM, RESOLVER)).spec.resolves == "right"
+
+
+@pytest.mark.parametrize("by_url", [False, True])
+async def test_a_conflict_is_resolved_in_pods_of_which_one_vanishes(
+    by_url: bool, runtime: Runtime, pods: LocalPods, repo: Path
+) -> None:
+    """The next one goes on at its checkpoint. An agent that says too early that it is done is told of the markers."""
+    pods.ends = [None, None, (VANISHED, 5)]
+    await conflicted(runtime, repo, **({"pod_repository_url": f"file://{repo}"} if by_url else {}))
+    assert await run(runtime, RESOLVER) == "completed"
+    assert [pod.request.branch_id for pod in pods.made] == ["left", "right", RESOLVER, RESOLVER]
+    first, second = (decode(pod.request.payload) for pod in pods.made[2:])
+    assert (first.checkpoint, first.subtask.specialty) == (None, "resolving merge conflicts")
+    assert second.checkpoint is not None
+    outcome, entries = await ended(runtime, RESOLVER), await runtime.store.transcripts.load(SWARM, RESOLVER)
+    assert (outcome.text, outcome.steps, outcome.files) == ("Both are kept.", 4, ("a.txt",))
+    said = [part.content for entry in entries for part in entry.message.tool_results]
+    assert "both modified:   a.txt" in said[0]
+    assert "a.txt: conflict markers are left" in "".join(entry.message.text for entry in entries)
+    await finish_stage(runtime, SWARM, 0)
+    result = (await runtime.store.swarms.load(SWARM)).results["right"]
+    assert (result.success, result.resolved_by) == (True, RESOLVER)
+    clone = runtime.settings.state_dir / "swarms" / SWARM / "repo.git"
+    assert git(clone, "show", f"swarmq/{SWARM}:a.txt") == "left\nright"
+    sides = [(await ended(runtime, side)).commit for side in SIDES]
+    base, theirs = git(clone, "log", "-1", "--format=%P", str(outcome.commit)).split()
+    assert theirs == sides[1]
+    assert str(sides[0]) in git(clone, "log", "-1", "--format=%P", base)
+
+
+async def test_a_resolver_that_leaves_markers_fails_whatever_its_pod_says(
+    runtime: Runtime, pods: LocalPods, repo: Path
+) -> None:
+    pods.ends = [None, None, (PodEnd(PodReason.COMPLETED, "", 0, True), 5)]
+    await conflicted(runtime, repo)
+    assert await run(runtime, RESOLVER) == "failed"
+    outcome = await ended(runtime, RESOLVER)
+    assert (outcome.fault, outcome.error) == ("agent", "conflict markers are left in a.txt")
+    await finish_stage(runtime, SWARM, 0)
+    result = (await runtime.store.swarms.load(SWARM)).results["right"]
+    assert not result.success
+    assert "conflict markers are left in a.txt" in (result.error or "")

@@ -56,7 +56,9 @@ def transcript(steps: int, result_characters: int) -> tuple[Entry, ...]:
 def test_there_and_back() -> None:
     sent = payload(
         entries=transcript(2, 100),
-        repository=RepositoryAccess(base_commit="a" * 40, password="p4ss", pack=b"PACK\x00\n\xff"),
+        repository=RepositoryAccess(
+            base_commit="a" * 40, password="p4ss", shallow="b" * 40, merge="bWVyZ2U=", pack=b"PACK\x00\n\xff"
+        ),
         context="earlier \u2028 results",
     )
     raw = encode(sent)

@@ -30,24 +30,22 @@ class Away:
     async def checkpoint(self) -> tuple[str, bytes]:
         saved = await self.repository.checkpoint(self.worktree, self.sent[-1] if len(self.sent) > 1 else None)
         assert saved is not None
-        pack = await self.repository.difference(saved, self.sent, LIMIT)
+        pack = await self.repository.pack_of([saved], self.sent, LIMIT)
         self.sent.append(saved)
         return saved, pack
 
     async def commit(self, message: str = "Do it", **trailers: str) -> tuple[str, bytes]:
         made = await self.repository.commit(self.worktree, message=message, trailers=TRAILERS | trailers)
         assert made is not None
-        return made.commit, await self.repository.difference(made.commit, self.sent, LIMIT)
+        return made.commit, await self.repository.pack_of([made.commit], self.sent, LIMIT)
 
 
-async def sent_away(
-    swarm: SwarmRepository, base: str, where: Path, checkpoint: str | None = None, remote: Remote | None = None
-) -> Away:
-    pack = await swarm.pack_of(base, checkpoint, LIMIT)
-    receive_repository(where / "repository", base, pack, shallow=remote is None, remote=remote)
-    away = SwarmRepository(where / "state", SWARM, where / "repository", base)
-    worktree = await away.open_worktree("a", 1, checkpoint or base)
-    return Away(away, worktree, [base, *([checkpoint] if checkpoint is not None else [])])
+async def sent_away(swarm: SwarmRepository, base: str, where: Path, checkpoint: str | None = None) -> Away:
+    sent = [base, *([checkpoint] if checkpoint is not None else [])]
+    pack = await swarm.pack_of(sent, [], LIMIT, base)
+    receive_repository(where / "repository", base, pack, shallow=base, remote=None)
+    away = SwarmRepository(where / "state", SWARM, where / "repository", base, keeps_merges=False)
+    return Away(away, await away.open_worktree("a", 1, sent[-1]), sent)
 
 
 @pytest.fixture
@@ -125,7 +123,7 @@ async def test_a_repository_is_cloned_where_a_url_is_named(
     user: Path, history: str, swarm_on: SwarmRepository, tmp_path: Path
 ) -> None:
     remote = Remote(f"file://{user}", password="unused")
-    receive_repository(tmp_path / "clone", history, b"", shallow=False, remote=remote)
+    receive_repository(tmp_path / "clone", history, b"", shallow=None, remote=remote)
     assert git(tmp_path / "clone", "log", "--format=%s", "HEAD") == "Second\nStart"
     assert git(tmp_path / "clone", "rev-parse", "--abbrev-ref", "HEAD") == "HEAD"
 
@@ -136,20 +134,20 @@ async def test_a_commit_that_the_url_lacks_comes_with_the_payload(
     elsewhere = tmp_path / "elsewhere"
     git(user, "clone", "-q", "--bare", str(user), str(elsewhere))
     git(elsewhere, "update-ref", "refs/heads/main", base)
-    pack = await swarm_on.difference(history, [base], LIMIT)
-    receive_repository(tmp_path / "pod", history, pack, shallow=False, remote=Remote(f"file://{elsewhere}"))
+    pack = await swarm_on.pack_of([history], [base], LIMIT)
+    receive_repository(tmp_path / "pod", history, pack, shallow=None, remote=Remote(f"file://{elsewhere}"))
     assert file_at(tmp_path / "pod", "HEAD", "new.txt") == "new"
 
 
 async def test_a_base_that_nobody_has_is_named(user: Path, tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match=r"the commit a{40} .* is not in file://.*: push it there first"):
-        receive_repository(tmp_path / "pod", "a" * 40, b"", shallow=False, remote=Remote(f"file://{user}"))
+        receive_repository(tmp_path / "pod", "a" * 40, b"", shallow=None, remote=Remote(f"file://{user}"))
 
 
 @pytest.mark.parametrize("url", ["ext::sh -c id", "--upload-pack=id", "ssh://host/repo", "/plain/path"])
 def test_other_transports_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be cloned from"):
-        receive_repository(tmp_path / "pod", "a" * 40, b"", shallow=False, remote=Remote(url))
+        receive_repository(tmp_path / "pod", "a" * 40, b"", shallow=None, remote=Remote(url))
 
 
 def test_a_password_is_for_the_host_of_its_url_alone() -> None:
@@ -228,7 +226,7 @@ def git_pack(where: Path, *objects: str) -> bytes:
 
 
 async def test_a_snapshot_is_as_large_as_it_is(history: str, swarm_on: SwarmRepository) -> None:
-    assert len(await swarm_on.pack_of(history, None, 50)) == 51
+    assert len(await swarm_on.pack_of([history], [], 50, history)) == 51
     assert names_at(clone_of(swarm_on), history)
 
 
