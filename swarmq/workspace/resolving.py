@@ -22,19 +22,24 @@ from swarmq.workspace.git import GitAt, shown
 from swarmq.workspace.merge_tree import MergedTree, merge_tree, parsed
 from swarmq.workspace.objects import read_blobs
 from swarmq.workspace.private_clone import PrivateClone, valid_commit
-from swarmq.workspace.worktrees import Worktree, check_out, fence, making, ready, remove_tree
+from swarmq.workspace.worktrees import Worktree, check_out, fence, making, open_worktree, ready, remove_tree
 
 _REGULAR = "100"
 _SIZE = re.compile(r"[1-9][0-9]{0,2}")
 _LOOKED_AT_BYTES = 8000
 
 
-def open_resolver(clone: PrivateClone, branch_id: str, token: int, start: str, theirs: str) -> Worktree:
-    """The worktree of this token, its files as merging ``theirs`` into ``start`` leaves them.
+def open_resolver(
+    clone: PrivateClone, branch_id: str, token: int, start: str, theirs: str, checkpoint: str | None = None
+) -> Worktree:
+    """The worktree of this token, its files as merging ``theirs`` into ``start`` leaves them, or as at the checkpoint.
 
-    Made once; called again, it is returned with what the agent did. A later token goes on from a checkpoint by
-    ``open_worktree``; where there is none, it begins again here.
+    Made once; called again, it is returned with what the agent did.
     """
+    if checkpoint is not None:
+        return open_worktree(
+            clone, branch_id, token, checkpoint, lambda git_dir: _name_sides(git_dir, start, valid_commit(theirs))
+        )
     worktree = Worktree(clone.worktrees / f"{branch_id}-{token}", branch_id, valid_commit(start), token, start, start)
     with fence(clone, branch_id, token):
         if not ready(clone, worktree):

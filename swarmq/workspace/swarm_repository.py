@@ -108,13 +108,14 @@ class SwarmRepository:
         """Undo what was done to the files since; their names. Ignored files stay as they are."""
         return await self._run(snapshots.put_back, worktree, before)
 
-    async def open_resolver(self, branch_id: str, token: int, start: str, theirs: str) -> Worktree:
-        """The first worktree of a resolver: its files as merging ``theirs`` into ``start`` leaves them.
+    async def open_resolver(
+        self, branch_id: str, token: int, start: str, theirs: str, checkpoint: str | None = None
+    ) -> Worktree:
+        """A resolver's worktree: its files as merging ``theirs`` into ``start`` leaves them, or as at the checkpoint.
 
-        Markers hold both sides, by the names ``merged-before`` and ``this-subtask``, and the base. Later tokens open
-        the last checkpoint by ``open_worktree``.
+        Markers hold both sides, by the names ``merged-before`` and ``this-subtask``, which are refs, and the base.
         """
-        return await self._run_in_clone(resolving.open_resolver, branch_id, token, start, theirs)
+        return await self._run_in_clone(resolving.open_resolver, branch_id, token, start, theirs, checkpoint)
 
     async def conflict_description(self, start: str, theirs: str) -> str:
         """What conflicts when ``theirs`` is merged into ``start``, in words for who resolves it."""

@@ -21,8 +21,8 @@ async def open_worktree(
     """The branch's files: its checkpoint, or the base, in which a resolver finds the other side merged."""
     if spec.kind is Kind.READ:
         return await repository.open_reader(spec.stage, base)
-    if checkpoint is None and spec.theirs is not None:
-        return await repository.open_resolver(spec.id, token, base, spec.theirs)
+    if spec.theirs is not None:
+        return await repository.open_resolver(spec.id, token, base, spec.theirs, checkpoint)
     return await repository.open_worktree(spec.id, token, checkpoint or base)
 
 

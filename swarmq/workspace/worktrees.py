@@ -97,15 +97,20 @@ def _lock_for(file: int, patience_seconds: float) -> None:
             return
 
 
-def open_worktree(clone: PrivateClone, branch_id: str, token: int, start: str) -> Worktree:
-    """The worktree of this token, at ``start``. Made once; called again, it is returned with what the agent did."""
+def open_worktree(
+    clone: PrivateClone, branch_id: str, token: int, start: str, equip: Callable[[Path], None] | None = None
+) -> Worktree:
+    """The worktree of this token, at ``start``. Made once; called again, it is returned with what the agent did.
+
+    ``equip`` is given the agent's new git directory.
+    """
     with fence(clone, branch_id, token):
         base = clone.commit(start).checkpoint_base if start != clone.base_commit else None
         head = start if base is None else clone.commit(start).parents[0]
         path = clone.worktrees / f"{branch_id}-{token}"
         worktree = Worktree(path, branch_id, start, token, base or start, head)
         if not ready(clone, worktree):
-            _build(clone, worktree)
+            _build(clone, worktree, equip)
         return worktree
 
 
@@ -139,11 +144,13 @@ def ready(clone: PrivateClone, worktree: Worktree) -> bool:
     return path.is_dir() and not path.is_symlink() and index_of(clone, worktree).is_file()
 
 
-def _build(clone: PrivateClone, worktree: Worktree) -> None:
+def _build(clone: PrivateClone, worktree: Worktree, equip: Callable[[Path], None] | None = None) -> None:
     with making(clone, worktree) as files:
         agents = check_out(files, worktree.start)
         if worktree.head != worktree.start:  # a resumed agent sees its uncommitted changes as such
             agents.run("read-tree", worktree.head)
+        if equip is not None and files.work_tree is not None:
+            equip(files.work_tree / ".git")
 
 
 def check_out(files: GitAt, tree: str) -> GitAt:

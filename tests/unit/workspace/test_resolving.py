@@ -133,8 +133,9 @@ async def test_a_resolver_goes_on_from_its_checkpoint(sides: tuple[SwarmReposito
     write(worktree.path, {"a": "edited\n"})
     saved = await swarm.checkpoint(worktree, None)
     assert saved is not None
-    later = await swarm.open_worktree("b.r1", 2, saved)
+    later = await swarm.open_resolver("b.r1", 2, start, theirs, saved)
     assert (later.base, later.head) == (start, start)
+    assert git(later.path, "rev-parse", "merged-before", "this-subtask").split() == [start, theirs]
     assert (later.path / "a").read_text() == "edited\n"
     assert await swarm.unresolved(later, theirs) == ("f.txt",)
     write(later.path, {"f.txt": "both\n"})
