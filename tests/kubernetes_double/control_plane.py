@@ -26,6 +26,8 @@ ADMIN_TOKEN = "the-token-of-the-admin"
 START_SECONDS = 120.0
 VARIABLE = "SWARMQ_TEST_KUBERNETES"
 IS_REAL = bool(os.environ.get(VARIABLE))
+_BOUND_TOKENS = "--feature-gates=BoundServiceAccountTokenVolume=true"
+"""As servers since 1.21 have it: no account has a Secret."""
 _ADMIN_KUBECONFIG = """\
 apiVersion: v1
 kind: Config
@@ -86,6 +88,7 @@ class ControlPlane:
             f"--cert-dir={self._directory / 'certificates'}",
             f"--token-auth-file={tokens}",
             "--authorization-mode=RBAC",
+            _BOUND_TOKENS,
             "--service-cluster-ip-range=10.0.0.0/24",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}",
@@ -97,6 +100,7 @@ class ControlPlane:
             "kube-controller-manager",
             f"--kubeconfig={kubeconfig}",
             "--leader-elect=false",
+            _BOUND_TOKENS,
             f"--service-account-private-key-file={key}",
             "--controllers=*,-nodelifecycle,-serviceaccount-token",
             "--use-service-account-credentials=false",

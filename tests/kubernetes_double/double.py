@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +13,9 @@ import yaml
 from aiohttp import web
 
 from kubernetes_double.control_plane import ControlPlane
-from kubernetes_double.kubelet import Faults, Kubelet
+from kubernetes_double.kubelet import Kubelet
 from kubernetes_double.real_server import open_mirror, open_real
+from kubernetes_double.reports import Faults
 from kubernetes_double.rights import TOKEN, Rights
 from kubernetes_double.server import Server, Trouble
 from kubernetes_double.state import Json, State, Status
@@ -174,18 +175,28 @@ class KubernetesDouble:
         self.do(forget())
         self.close_watches()
 
+    def apply(self, manifests: Iterable[Json]) -> None:
+        """As somebody with all rights would, in this namespace: what Deployments want is made where they are known."""
+        for manifest in manifests:
+            self.do(self.state.apply(manifest))
+
     def delete_pod(self, branch: str, *, at_once: bool = True) -> None:
         """As somebody with kubectl would, with --force or without."""
         pod = self.pod(branch)
         assert pod is not None
-        options = {"gracePeriodSeconds": 0} if at_once else {}
-        self.do(self._server.delete("pods", pod["metadata"]["name"], options))
+        self.delete(pod["metadata"]["name"], at_once=at_once)
+
+    def delete(self, pod: str, *, at_once: bool = True) -> None:
+        self.do(self._server.delete("pods", pod, {"gracePeriodSeconds": 0} if at_once else {}))
 
     def kill(self, branch: str, verdict: str) -> None:
         """Its containers end as the kernel ends them; ``verdict`` is the reason that is reported."""
         pod = self.pod(branch)
         assert pod is not None
-        self.do(self._server.kubelet.kill(pod["metadata"]["uid"], verdict))
+        self.kill_pod(pod["metadata"]["name"], verdict)
+
+    def kill_pod(self, pod: str, verdict: str) -> None:
+        self.do(self.kubelet.kill(self.state.get("pods", pod)["metadata"]["uid"], verdict))
 
     def evict(self, branch: str) -> None:
         """Its node is drained: the pod is marked, and deleted."""

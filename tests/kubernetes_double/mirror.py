@@ -11,6 +11,7 @@ import aiohttp
 
 from kubernetes_double.state import Change, Json, State, Status
 
+MIRRORED = ("pods", "secrets", "configmaps")
 _MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
@@ -46,7 +47,7 @@ class Mirror(State):
         return True
 
     async def start(self) -> None:
-        for resource in ("pods", "secrets"):
+        for resource in MIRRORED:
             self._tasks.append(asyncio.create_task(self._follow(resource)))
 
     async def close(self) -> None:
@@ -81,6 +82,18 @@ class Mirror(State):
 
     async def look(self, resource: str) -> list[Json]:
         return list((await self.ask("GET", self.path(resource)))["items"])
+
+    async def apply(self, manifest: Json, *, really: bool = True) -> None:
+        """Its controllers do the rest. Not ``really``: the server says what it would, and keeps nothing."""
+        version, kind = manifest["apiVersion"], manifest["kind"].lower()
+        plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+        group = "/api/v1" if version == "v1" else f"/apis/{version}"
+        place = group if kind == "namespace" else f"{group}/namespaces/{self.namespace}"
+        own = manifest | {"metadata": {**manifest["metadata"], "namespace": self.namespace}}
+        query = {} if really else {"dryRun": "All"}
+        thing = await self.ask("POST", f"{place}/{plural}", json=manifest if place == group else own, params=query)
+        if plural in MIRRORED and really:
+            await self._take("ADDED", plural, thing)
 
     async def create(self, resource: str, manifest: Json) -> Json:
         if resource == "events":

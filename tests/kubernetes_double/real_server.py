@@ -11,8 +11,9 @@ import aiohttp
 from aiohttp import web
 
 from kubernetes_double.control_plane import ADMIN_TOKEN, ControlPlane, openssl
-from kubernetes_double.kubelet import NODE, Kubelet
+from kubernetes_double.kubelet import Kubelet
 from kubernetes_double.mirror import Mirror
+from kubernetes_double.reports import NODE
 from kubernetes_double.rights import ACCOUNT, Rights
 from kubernetes_double.server import Server
 from kubernetes_double.state import Json, Status

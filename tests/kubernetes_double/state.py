@@ -82,6 +82,15 @@ class State:
         await self.tell("ADDED", resource, thing)
         return thing
 
+    async def apply(self, manifest: Json) -> None:
+        """Keep the object; of a Deployment, its pods."""
+        if manifest["kind"] != "Deployment":
+            await self.create(f"{manifest['kind'].lower()}s", manifest)
+            return
+        spec, name = manifest["spec"], manifest["metadata"]["name"]
+        for number in range(spec["replicas"]):
+            await self.create("pods", pod_of(spec["template"], f"{name}-{number}"))
+
     async def update(self, resource: str, name: str, **fields: Any) -> Json | None:
         """Top-level fields are replaced, in a copy; None where it is gone."""
         if (resource, name) not in self.objects:
@@ -148,6 +157,12 @@ def _terms(text: str) -> Iterator[tuple[str, str, set[str]]]:
             yield name, "in", {value}
         else:
             raise Status(400, "BadRequest", f"unable to parse requirement: {term}")
+
+
+def pod_of(template: Json, name: str) -> Json:
+    """What a controller makes of a template."""
+    metadata = template["metadata"] | {"name": name}
+    return copy.deepcopy({"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata})
 
 
 def stamp(in_seconds: float = 0) -> str:

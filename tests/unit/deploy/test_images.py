@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from rendered import ROOT
+from rendered_overlays import ROOT
 
 from swarmq.fleet.app import QUEUES
 from swarmq.fleet.worker import GOODBYE_SECONDS

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from rendered import OVERLAYS, Object, containers, of_kind, pod_specs, rendered
+from rendered_overlays import OVERLAYS, Object, containers, of_kind, pod_specs, rendered
 from strict_models import problems
 
 from swarmq.fleet.app import QUEUES
