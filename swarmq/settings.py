@@ -150,6 +150,9 @@ class Settings(BaseSettings):
     pods_concurrency: int = Field(200, ge=1, le=10_000, description="Branches in pods that one pods worker follows.")
     integrate_concurrency: int = Field(4, ge=1, le=100, description="Merging tasks of one integrate worker at once.")
     calls_per_worker: int = Field(200, ge=1, le=10_000, description="Model calls of one worker and endpoint.")
+    verify_concurrency: int = Field(
+        0, ge=0, le=1000, description="Runs of verify in one worker at once; 0: as many as it has processors."
+    )
     blocking_threads: int = Field(8, ge=1, le=256, description="Threads for git, file scans and large outputs.")
     handover_seconds: float = Field(
         20, ge=0, description="Most time a stopping worker gives tool calls to end; 0: none. In the embedded stack: 3."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ class BranchVerify:
     spec: BranchSpec
     checkpoint: Callable[[], Awaitable[None]]
     journal: VerifyJournal
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """Shared by all whose commands would run on the same processors."""
     running: bool = field(default=False, init=False)
 
     async def __call__(self) -> VerifyReport | None:
@@ -70,18 +73,21 @@ class BranchVerify:
         if must_change and not await place.repository.changed_files(place.worktree):
             return None  # the branch fails for it, whatever verify would say
         await self.checkpoint()
-        await self.journal.tell(VERIFYING, Narrator(self.spec, time.time).verifying(self.commands))
-        reached(CrashPoint.VERIFY_RUN)
-        self.running = True
-        report = await verify_worktree(
-            place.repository,
-            place.worktree,
-            place.shell,
-            self.commands,
-            timeout_seconds=self.options.verify_timeout_seconds,
-            reserve=place.reserve,
-        )
-        self.running, self.journal.verified = False, report
+        if self.slots.locked():
+            await self.journal.tell("waiting for others' verify")
+        async with self.slots:
+            await self.journal.tell(VERIFYING, Narrator(self.spec, time.time).verifying(self.commands))
+            reached(CrashPoint.VERIFY_RUN)
+            self.running = True
+            report = await verify_worktree(
+                place.repository,
+                place.worktree,
+                place.shell,
+                self.commands,
+                timeout_seconds=self.options.verify_timeout_seconds,
+                reserve=place.reserve,
+            )
+            self.running, self.journal.verified = False, report
         await self.journal.tell("verified")
         return report
 

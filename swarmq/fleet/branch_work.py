@@ -170,7 +170,8 @@ class BranchWork:
         commands = branch_commands(options, subtask) if self._shell is not None else ()
         if self._repository is not None and self._worktree is not None and self._shell is not None:
             place = VerifyPlace(self._repository, self._worktree, self._shell, tools.saved.reserve)
-            self._verify = BranchVerify(place, commands, options, spec, self.checkpoint, self.journal)
+            slots = self.runtime.verify_slots
+            self._verify = BranchVerify(place, commands, options, spec, self.checkpoint, self.journal, slots)
         model = await self.runtime.models.open(model_spec)
         opening = opening_messages(
             subtask=subtask,

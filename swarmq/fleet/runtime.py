@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -35,9 +36,13 @@ class Runtime:
     worker: str
     pods: PodStates = field(default_factory=NoPods)
     pod_access: PodAccess = field(init=False)
+    verify_slots: asyncio.Semaphore = field(init=False)
+    """Test suites would share the processors: all at once, each might miss its time limit."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pod_access", PodAccess(self.settings))
+        slots = self.settings.verify_concurrency or (os.cpu_count() or 1)
+        object.__setattr__(self, "verify_slots", asyncio.Semaphore(slots))
 
     async def aclose(self) -> None:
         if isinstance(self.pods, WorkerPods):

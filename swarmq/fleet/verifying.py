@@ -102,7 +102,7 @@ async def _verify_clean(
         path = outputs / f"{next(numbers)}.txt"
         return str(path), path
 
-    async with _clean_worktree(repository, run, commit) as worktree:
+    async with runtime.verify_slots, _clean_worktree(repository, run, commit) as worktree:
         shell = Shell(worktree.path, child_environment(options.env), _cookie(swarm_id, run))
         try:
             try:

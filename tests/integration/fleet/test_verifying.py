@@ -6,11 +6,12 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_fakes import FakeModel, call, says
+from agent_fakes import FakeModel, StatelessModel, call, says
 from fleet_fakes import OneModel, Sent, git, repository
 
 from swarmq.errors import LeaseLost
@@ -227,6 +228,20 @@ async def test_a_subtasks_own_commands_stand_in_for_the_swarms(runtime: Runtime,
     outcome = (await run(runtime, "checks")).outcome
     assert outcome is not None
     assert (outcome.exit, outcome.verify) == (Exit.COMPLETED, None)
+
+
+async def test_no_more_run_verify_at_once_than_the_worker_has_slots_for(
+    runtime: Runtime, models: OneModel, repo: Path, tmp_path: Path
+) -> None:
+    alone = f"mkdir {tmp_path}/alone && sleep 0.1 && rmdir {tmp_path}/alone"
+    runtime = replace(runtime, settings=runtime.settings.model_copy(update={"verify_concurrency": 1}))
+    models.model = StatelessModel(WRITES, DONE)
+    names = ("alpha", "beta", "gamma", "delta")
+    subtasks = [Subtask(name=name.title(), instruction="Write the file") for name in names]
+    await begin(runtime, repo, *subtasks, verify=alone)
+    branches = await asyncio.gather(*(run(runtime, name) for name in names))
+    exits = {branch.spec.id: branch.outcome.exit for branch in branches if branch.outcome is not None}
+    assert exits == dict.fromkeys(names, Exit.COMPLETED)
 
 
 SLOW = "echo scratch > scratch.txt; (sleep 77.5 & sleep 78.5)"
