@@ -47,6 +47,8 @@ class Job:
     def __init__(self, pool: AgentPool) -> None:
         self.pool = pool
         self.stopping: StopReason | None = None
+        self.begun = False
+        """Whether a thread has taken it. Where the pool stops first, none will."""
         self.leave: Callable[[], bool] | None = None
         """Asked in the loop at a hand-over: whether the coroutine ends by itself soon. Otherwise it is cancelled."""
         self.gave_way, self.finished = threading.Event(), threading.Event()
@@ -169,6 +171,7 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
             job.stop(StopReason.KILL)
 
         def work() -> None:
+            job.begun = True
             _current.job = job
             timer = threading.Timer(timeout, expire) if timeout else None
             if timer is not None:
@@ -192,7 +195,15 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
                 raise JobStopped(job.stopping)
             return target(*task_args, **task_kwargs)
 
-        job.future = self.executor.submit(work)
+        try:
+            job.future = self.executor.submit(work)
+        except RuntimeError:  # a signal has stopped the pool in the middle of this: the message goes back as unacked
+            with self.lock:
+                self._jobs.pop(pid, None)
+            if not self._stopping:
+                raise
+            job.future = Future()
+            job.future.cancel()
         return _Handle(job.future)
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
@@ -218,6 +229,8 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
         jobs = self.jobs()
         for job in jobs:
             job.stop(StopReason.HAND_OVER)
+            if not job.begun:
+                job.ended()
         if not again:
             _wait([job.gave_way for job in jobs], self.handover_seconds)
         self.hurry()
