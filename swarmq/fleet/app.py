@@ -149,11 +149,12 @@ def beat_schedule(settings: Settings) -> dict[str, Any]:
     """Ticks are idempotent, and done once in half an interval: two beats, or none for an hour, do no harm.
 
     They do not expire: ``expires`` is a moment by the sender's clock, and a control worker whose clock is ahead of
-    beat's would discard every one of them.
+    beat's would discard every one of them. What swarms wait for goes first (with Redis 9 is the lowest priority):
+    where the way to Redis is slow, ticks come faster than they can be taken.
     """
 
     def every(task: str, seconds: float) -> dict[str, Any]:
-        return {"task": task, "schedule": seconds, "options": {"queue": CONTROL, "ignore_result": True}}
+        return {"task": task, "schedule": seconds, "options": {"queue": CONTROL, "priority": 9, "ignore_result": True}}
 
     return {
         "reconcile": every("swarmq.reconcile", settings.reconcile_seconds),
