@@ -147,6 +147,59 @@ def test_a_job_that_does_not_give_way_is_given_up(pool: AgentPool) -> None:
     assert not task.returned.is_set()
 
 
+@pytest.mark.timeout(60)
+def test_a_signal_in_the_middle_of_on_apply_stops_the_pool(pool: AgentPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor, which starts a thread then, holds its lock. What was being taken does not run."""
+    start, ran = threading.Thread.start, threading.Event()
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.undo()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        start(thread)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: pool.stop())
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    try:
+        late = Applied(pool, ran.set)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    late.handle.get(30)
+    assert (ran.is_set(), late.accepted.is_set(), late.returned.is_set()) == (False, False, False)
+
+
+def test_what_comes_after_the_stop_does_not_run(pool: AgentPool) -> None:
+    """A message that was being taken when the signal came: not acknowledged, it goes back with the others."""
+    ran = threading.Event()
+    pool.stop()
+    late = Applied(pool, ran.set)
+    late.handle.get(30)
+    assert (ran.is_set(), late.returned.is_set()) == (False, False)
+    pool.stop()
+
+
+def test_bookkeeping_that_waits_for_redis_does_not_hold_up_the_end(
+    pool: AgentPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery stores a result in the job's thread, and tries until it can."""
+    monkeypatch.setattr("swarmq.fleet.pool.LAST_SECONDS", 0.05)
+    storing, answers, stored = threading.Event(), threading.Event(), threading.Event()
+
+    def store(_: Any) -> None:
+        storing.set()
+        answers.wait(30)
+        stored.set()
+
+    async def work() -> None:
+        return
+
+    pool.on_apply(lambda: run(work()), (), {}, callback=store, accept_callback=lambda *_: None)
+    assert storing.wait(30)
+    pool.stop()
+    held_up = stored.is_set()
+    answers.set()
+    assert not held_up
+
+
 class Leaving:
     """A task that is in the middle of something: told to leave, it ends by itself when that is over."""
 
