@@ -62,28 +62,41 @@ def pack_of(
     return clone.git.run(*arguments, stdin=stdin, limit_bytes=limit_bytes + 1).stdout
 
 
-def receive_repository(directory: Path, base: str, pack: bytes, *, shallow: str | None, remote: Remote | None) -> None:
-    """Make a repository with that commit as its HEAD, and no files yet. Blocking. WorkspaceError."""
+def receive_repository(
+    directory: Path, base: str, pack: bytes, *, shallow: str | None, remote: Remote | None, known: str | None = None
+) -> None:
+    """Make a repository with that commit as its HEAD, and no files yet. Blocking. WorkspaceError.
+
+    ``known`` is the remote's commit that the pack builds on, where the base is not there itself.
+    """
     directory.mkdir(parents=True)
     git = GitAt(directory=directory)
     git.run("init", "-q", f"--object-format={'sha1' if len(valid_commit(base)) == 40 else 'sha256'}")
     if remote is not None:
-        _fetch(git, remote, base)
+        _fetch(git, remote, known or base)
     if shallow is not None:
         (directory / ".git" / "shallow").write_text(f"{shallow}\n")
     _take_in(git, pack)
-    if git.run("cat-file", "-e", f"{base}^{{commit}}", accept=(0, 1, 128)).status != 0:
-        where = "the payload" if remote is None else remote.url
-        raise WorkspaceError(f"the commit {base} that the work starts from is not in {where}: push it there first")
+    if not _has(git, base):
+        raise WorkspaceError(f"the commit {base} that the work starts from is not in the payload")
     git.run("update-ref", "--no-deref", "HEAD", base)
 
 
-def _fetch(git: GitAt, remote: Remote, base: str) -> None:
+def _fetch(git: GitAt, remote: Remote, commit: str) -> None:
+    """The branches, and that commit."""
     fetch = ("fetch", "-q", "--no-tags", "--no-write-fetch-head", "--", remote.url)
     variables = remote.variables()
     git.run(*fetch, "+refs/heads/*:refs/remotes/origin/*", variables=variables)
-    if git.run("cat-file", "-e", f"{base}^{{commit}}", accept=(0, 1, 128)).status != 0:
-        git.run(*fetch, base, variables=variables, accept=(0, 1, 128))  # many servers give any commit that is asked for
+    if not _has(git, commit):
+        git.run(*fetch, commit, variables=variables, accept=(0, 1, 128))  # many servers give any that is asked for
+    if not _has(git, commit):
+        raise WorkspaceError(
+            f"the commit {commit} that the work starts from is not in {remote.url}: push it there first"
+        )
+
+
+def _has(git: GitAt, commit: str) -> bool:
+    return git.run("cat-file", "-e", f"{commit}^{{commit}}", accept=(0, 1, 128)).status == 0
 
 
 def _take_in(git: GitAt, pack: bytes) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from git_samples import SWARM, add_commit, clone_of, file_at, git, head_of, names_at, shell, write
+from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, head_of, names_at, shell, write
 
 from swarmq.errors import UsageError, WorkspaceError
 from swarmq.workspace.packs import MAX_PACK_BYTES, Remote, receive_repository
@@ -135,8 +135,25 @@ async def test_a_commit_that_the_url_lacks_comes_with_the_payload(
     git(user, "clone", "-q", "--bare", str(user), str(elsewhere))
     git(elsewhere, "update-ref", "refs/heads/main", base)
     pack = await swarm_on.pack_of([history], [base], LIMIT)
-    receive_repository(tmp_path / "pod", history, pack, shallow=None, remote=Remote(f"file://{elsewhere}"))
+    remote = Remote(f"file://{elsewhere}")
+    receive_repository(tmp_path / "pod", history, pack, shallow=None, remote=remote, known=base)
     assert file_at(tmp_path / "pod", "HEAD", "new.txt") == "new"
+
+
+async def test_what_the_payload_builds_on_may_be_on_no_branch_of_the_url(
+    user: Path, base: str, history: str, swarm_on: SwarmRepository, tmp_path: Path
+) -> None:
+    """A branch was moved back, or the work starts from a tag: the first stage finds it, and so do later ones."""
+    elsewhere = tmp_path / "elsewhere"
+    git(user, "clone", "-q", "--bare", str(user), str(elsewhere))
+    git(elsewhere, "update-ref", "refs/heads/main", base)
+    remote = Remote(f"file://{elsewhere}")
+    later = await finished(swarm_on, "a", history, {"later.txt": "later\n"})
+    pack = await swarm_on.pack_of([later], [history], LIMIT)
+    receive_repository(tmp_path / "pod", later, pack, shallow=None, remote=remote, known=history)
+    assert file_at(tmp_path / "pod", "HEAD", "later.txt") == "later"
+    with pytest.raises(WorkspaceError, match=r"the commit a{40} .* is not in file://.*: push it there first"):
+        receive_repository(tmp_path / "other", later, pack, shallow=None, remote=remote, known="a" * 40)
 
 
 async def test_a_base_that_nobody_has_is_named(user: Path, tmp_path: Path) -> None:
