@@ -16,7 +16,7 @@ from swarmq.errors import UsageError, WorkspaceError
 from swarmq.workspace.adoption import has_merges
 from swarmq.workspace.commits import CommitInfo, move_ref
 from swarmq.workspace.git import GitAt
-from swarmq.workspace.private_clone import PrivateClone, valid_commit
+from swarmq.workspace.private_clone import PrivateClone, valid_branch, valid_commit
 from swarmq.workspace.staging import numstat
 from swarmq.workspace.worktrees import fence
 
@@ -120,7 +120,7 @@ def accept_checkpoint(
     clone: PrivateClone, branch_id: str, token: int, pack: bytes, commit: str, base: str, previous: str | None
 ) -> None:
     """Take over a checkpoint that was made elsewhere; on the branch's checkpoint ref afterwards. WorkspaceError."""
-    _verify(clone, pack, commit, base)
+    _verify(clone, branch_id, pack, commit, base)
     if clone.commit(commit).checkpoint_base != base:
         raise WorkspaceError(f"{commit} is no checkpoint of branch {branch_id}")
     with fence(clone, branch_id, token) as check:
@@ -142,7 +142,7 @@ def accept_commit(
     With ``theirs``, a resolver's, it is the merge with that commit, also where it changes nothing. WorkspaceError, as
     for one without these trailers: it is another branch's.
     """
-    _verify(clone, pack, commit, base, theirs)
+    _verify(clone, branch_id, pack, commit, base, theirs)
     lines = clone.commit(commit).message.decode("utf-8", "replace").splitlines()
     if any(f"{name}: {value}" not in lines for name, value in trailers.items()):
         raise WorkspaceError(f"{commit} is no commit of branch {branch_id}")
@@ -154,10 +154,13 @@ def accept_commit(
     return info
 
 
-def _verify(clone: PrivateClone, pack: bytes, commit: str, base: str, theirs: str | None = None) -> None:
+def _verify(
+    clone: PrivateClone, branch_id: str, pack: bytes, commit: str, base: str, theirs: str | None = None
+) -> None:
     """Of what came from elsewhere nothing is a merge, but for a resolver's finished commit with the other side.
 
-    By a second parent git would take for merged what the files do not hold: the work of another branch.
+    By a second parent git would take for merged what the files do not hold: the work of another branch. So it would
+    where the first parent is a commit of that branch.
     """
     if len(pack) > MAX_PACK_BYTES:
         raise WorkspaceError(f"a pack of {len(pack):,} bytes is refused, {MAX_PACK_BYTES:,} is the limit")
@@ -173,6 +176,17 @@ def _verify(clone: PrivateClone, pack: bytes, commit: str, base: str, theirs: st
         raise WorkspaceError(f"{commit} does not stand on the branch's base {base}")
     if has_merges(clone.git, base, own):
         raise WorkspaceError(f"{commit} brings in other history by a merge")
+    if own != base and not _stands_alone(clone, branch_id, own, base):
+        raise WorkspaceError(f"{commit} stands on another subtask's work")
+
+
+def _stands_alone(clone: PrivateClone, branch_id: str, own: str, base: str) -> bool:
+    """Whether a line of commits comes down to the base before it meets what branches of other subtasks have."""
+    subtask = valid_branch(branch_id).partition(".")[0]
+    refs = (clone.work_ref(subtask), clone.checkpoint_ref(subtask))
+    siblings = [f"--exclude={ref}{others}" for ref in refs for others in ("", ".*")]
+    line = clone.git.run("rev-list", "--boundary", own, f"^{base}", "--not", *siblings, "--all").text.splitlines()
+    return line[-1:] == [f"-{base}"]
 
 
 def _merged_with(clone: PrivateClone, commit: str, theirs: str) -> str:
