@@ -146,7 +146,7 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
         self.lock = threading.RLock()  # a signal handler may stop jobs in the middle of on_apply
         self.background = BackgroundLoop("agents", watch_stalls=True)
         self.stopping_reason = StopReason.KILL
-        self._stopping = False
+        self._stopping = self._hurried = False
         self._pids = itertools.count(1)
         self._jobs: dict[int, Job] = {}
 
@@ -223,7 +223,7 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
         jobs = self.jobs()
         for job in jobs:
             job.stop(StopReason.HAND_OVER)
-        if not again:
+        if not again and not self._hurried:
             _wait([job.gave_way for job in jobs], self.handover_seconds)
         self.hurry()
         _wait([job.finished for job in jobs], self.shutdown_seconds)
@@ -234,8 +234,9 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
 
     on_terminate = on_stop
 
-    def hurry(self) -> None:
-        """Where the worker stops already, wait for nothing but clean-up."""
+    def hurry(self, *, stops: bool = False) -> None:
+        """Where the worker ``stops``, though the pool may not be told yet, wait for nothing but clean-up."""
+        self._hurried = self._hurried or stops
         for job in self.jobs() if self._stopping else ():
             job.cut_off()
 

@@ -296,6 +296,19 @@ def test_another_signal_ends_the_waiting(pool: AgentPool, then: str) -> None:
     assert staying.cut_off.is_set()
 
 
+def test_a_second_signal_may_come_before_the_pool_is_told_of_the_first(pool: AgentPool) -> None:
+    """Celery gives up its consumer before, and that waits for Redis."""
+    staying = Leaving(pool)
+    pool.hurry(stops=True)
+    assert not staying.cut_off.is_set()
+    stopping = stopped(pool)
+    try:
+        assert staying.cut_off.wait(15)
+    finally:
+        staying.end()
+        stopping.join(30)
+
+
 def test_a_revoke_ends_the_waiting_for_its_job(pool: AgentPool) -> None:
     staying, other = Leaving(pool), Leaving(pool)
     stopping = stopped(pool)
