@@ -36,12 +36,12 @@ def test_who_stops_to_consume_leaves_no_message_in_its_connection(
     assert isinstance(channel, Channel)
     queue = Queue("work", Exchange("work"), "work")  # type: ignore[no-untyped-call]
     consumer = Consumer(channel, [queue], callbacks=[lambda body, message: taken.append(body)])  # type: ignore[no-untyped-call]
-    consumer.consume()
+    consumer.consume()  # type: ignore[no-untyped-call]
     channel.client.connection = channel.client.connection_pool.get_connection()  # as the worker's loop does
     channel._brpop_start()
     if answered:
         Producer(connection.channel()).publish("one", exchange="work", routing_key="work")  # type: ignore[no-untyped-call]
-    consumer.cancel()
+    consumer.cancel()  # type: ignore[no-untyped-call]
     with valkey.server.client(valkey.database) as client:
         assert (client.llen("work"), client.zcard("unacked_index")) == (int(answered), 0)
         Producer(connection.channel()).publish("two", exchange="work", routing_key="work")  # type: ignore[no-untyped-call]
