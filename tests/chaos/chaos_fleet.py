@@ -19,7 +19,7 @@ import redis
 from celery import Celery
 from celery.result import AsyncResult
 from chaos_swarm import MATCHES, TASK, script
-from fleet_stack import FleetStack, running_fleet, until
+from fleet_stack import WAIT_SECONDS, FleetStack, running_fleet, until
 from processors import ProcessorWaits, Recovery
 from wire import Wire
 
@@ -82,11 +82,12 @@ class ChaosFleet:
             self.stack.kill(name)
 
     def stop(self, *names: str) -> None:
-        """SIGTERM, and the end of each within the time that a container would get (scaled)."""
-        for name in names:
-            self.stack.processes[name].terminate()
-        for name in names:
-            assert self.stack.kill(name, signal.SIGTERM) in (0, -signal.SIGTERM), self.stack.log(name)[-2000:]
+        """SIGTERM once, as a second one ends the waiting for tool calls; the end of each within a container's time."""
+        stopping = {name: self.stack.processes.pop(name) for name in names}
+        for process in stopping.values():
+            process.terminate()
+        for name, process in stopping.items():
+            assert process.wait(WAIT_SECONDS) in (0, -signal.SIGTERM), self.stack.log(name)[-2000:]
 
     def restart(self, *names: str) -> None:
         self.kill(*(name for name in names if name in self.stack.processes))

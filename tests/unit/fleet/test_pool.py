@@ -130,6 +130,24 @@ def test_stop_hands_over_and_waits_for_the_clean_up(pool: AgentPool) -> None:
     assert cleaned == [str(StopReason.HAND_OVER)]
 
 
+def test_a_signal_while_a_job_is_taken_waits_for_nothing_and_leaves_nothing(
+    pool: AgentPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.handover_seconds = pool.shutdown_seconds = 3600.0
+    submit = pool.executor.submit
+
+    def stopped_meanwhile(work: Callable[[], None]) -> Any:
+        pool.on_stop()
+        return submit(work)
+
+    monkeypatch.setattr(pool.executor, "submit", stopped_meanwhile)
+    applied = Applied(pool, lambda: "never")
+    applied.handle.get(30)
+    assert not applied.accepted.is_set()
+    assert pool.jobs() == []
+    pool.on_stop()
+
+
 def test_a_job_that_does_not_give_way_is_given_up(pool: AgentPool) -> None:
     started, let_go = threading.Event(), asyncio.Event()
 
