@@ -134,11 +134,13 @@ async def _repository(task: PodTask, settings: Settings, repository: SwarmReposi
         left = await repository.merge_left(base, theirs)
         wanted += [theirs, *left.objects]
         merge = base64.b64encode(left.told()).decode()
-    known = [] if url is None else [origin]
-    shallow = None if url is not None else base if theirs is None else origin
-    pack = await repository.pack_of(wanted, known, MAX_PAYLOAD_BYTES, shallow)
-    login = {} if url is None else _login(url, settings)
-    return RepositoryAccess(base_commit=base, url=url, shallow=shallow, merge=merge, pack=pack, **login)
+    if url is not None:
+        pack = await repository.pack_of(wanted, [origin], MAX_PAYLOAD_BYTES)
+        login = _login(url, settings)
+        return RepositoryAccess(base_commit=base, url=url, known=origin, merge=merge, pack=pack, **login)
+    shallow = base if theirs is None else origin
+    pack = await repository.pack_of(wanted, [], MAX_PAYLOAD_BYTES, shallow)
+    return RepositoryAccess(base_commit=base, shallow=shallow, merge=merge, pack=pack)
 
 
 def _login(url: str, settings: Settings) -> dict[str, Any]:

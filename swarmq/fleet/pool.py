@@ -14,7 +14,6 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Future
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
@@ -26,6 +25,9 @@ from celery.worker.request import Request
 from swarmq.background import BackgroundLoop
 
 T = TypeVar("T")
+
+LAST_SECONDS = 5.0
+"""For Celery's bookkeeping in the jobs' threads, which waits for Redis where that is silent, and for the loop; each."""
 
 
 class StopReason(StrEnum):
@@ -47,12 +49,11 @@ class Job:
     def __init__(self, pool: AgentPool) -> None:
         self.pool = pool
         self.stopping: StopReason | None = None
-        self.begun = False
-        """Whether a thread has taken it. Where the pool stops first, none will."""
         self.leave: Callable[[], bool] | None = None
         """Asked in the loop at a hand-over: whether the coroutine ends by itself soon. Otherwise it is cancelled."""
-        self.gave_way, self.finished = threading.Event(), threading.Event()
-        self.future: Future[None] | None = None
+        self.begun = False
+        """Whether a thread has taken it up. No other is waited for: its message goes back with the worker's end."""
+        self.gave_way, self.finished, self.left = threading.Event(), threading.Event(), threading.Event()
         self._task: asyncio.Task[Any] | None = None
 
     def stop(self, reason: StopReason) -> None:
@@ -145,7 +146,7 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
         self.lock = threading.RLock()  # a signal handler may stop jobs in the middle of on_apply
         self.background = BackgroundLoop("agents", watch_stalls=True)
         self.stopping_reason = StopReason.KILL
-        self._stopping = False
+        self._stopping = self._hurried = False
         self._pids = itertools.count(1)
         self._jobs: dict[int, Job] = {}
 
@@ -171,14 +172,15 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
             job.stop(StopReason.KILL)
 
         def work() -> None:
-            job.begun = True
+            job.begun = True  # before the pool is asked: it sets the one and asks the other the other way round
             _current.job = job
             timer = threading.Timer(timeout, expire) if timeout else None
             if timer is not None:
                 timer.daemon = True
                 timer.start()
             try:
-                apply_target(guarded, args, kwargs, callback, accept_callback, pid=pid, propagate=(JobStopped,))
+                if not self._stopping:
+                    apply_target(guarded, args, kwargs, callback, accept_callback, pid=pid, propagate=(JobStopped,))
             except JobStopped:
                 pass  # a revoke has done the bookkeeping; a hand-over wants the message requeued
             finally:
@@ -188,6 +190,7 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
                 job.ended()
                 with self.lock:
                     self._jobs.pop(pid, None)
+                job.left.set()
 
         def guarded(*task_args: Any, **task_kwargs: Any) -> Any:
             # Terminated between being reserved and being started: accept_callback has just said so.
@@ -195,16 +198,7 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
                 raise JobStopped(job.stopping)
             return target(*task_args, **task_kwargs)
 
-        try:
-            job.future = self.executor.submit(work)
-        except RuntimeError:  # a signal has stopped the pool in the middle of this: the message goes back as unacked
-            with self.lock:
-                self._jobs.pop(pid, None)
-            if not self._stopping:
-                raise
-            job.future = Future()
-            job.future.cancel()
-        return _Handle(job.future)
+        return _Handle(self.executor.submit(work))
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
         """Cancel the coroutine of that job; called by revoke(terminate=True) and by a cold shutdown."""
@@ -214,36 +208,35 @@ class AgentPool(ThreadPool):  # type: ignore[misc]
             job.stop(self.stopping_reason)
 
     def jobs(self) -> list[Job]:
-        """Those that run, or are about to."""
+        """Those that a thread has taken up."""
         with self.lock:
-            return [job for job in self._jobs.values() if job.future is None or not job.future.cancelled()]
+            return [job for job in self._jobs.values() if job.begun]
 
     def on_stop(self) -> None:
         """Hand over what still runs, wait for it a bounded time, then stop the loop. May be called twice.
 
         Called in the middle of that, by the handler of another signal, it waits for no job to end by itself any more.
+        The executor is not shut down: a handler that interrupts on_apply would wait for the lock of its own thread.
         """
         again, self._stopping = self._stopping, True
         self.stopping_reason = StopReason.HAND_OVER
-        self.executor.shutdown(wait=False, cancel_futures=True)
         jobs = self.jobs()
         for job in jobs:
             job.stop(StopReason.HAND_OVER)
-            if not job.begun:
-                job.ended()
-        if not again:
+        if not again and not self._hurried:
             _wait([job.gave_way for job in jobs], self.handover_seconds)
         self.hurry()
         _wait([job.finished for job in jobs], self.shutdown_seconds)
         for job in jobs:
             job.ended()  # a job that did not make it is given up: its thread raises JobStopped
-        self.executor.shutdown(wait=True)
-        self.background.stop()
+        _wait([job.left for job in jobs], LAST_SECONDS)
+        self.background.stop(LAST_SECONDS)
 
     on_terminate = on_stop
 
-    def hurry(self) -> None:
-        """Where the worker stops already, wait for nothing but clean-up."""
+    def hurry(self, *, stops: bool = False) -> None:
+        """Where the worker ``stops``, though the pool may not be told yet, wait for nothing but clean-up."""
+        self._hurried = self._hurried or stops
         for job in self.jobs() if self._stopping else ():
             job.cut_off()
 

@@ -12,11 +12,17 @@ a replica meanwhile, the worker's main thread would never come out of it. So her
 And redis-py repairs a subscription whose connection was cut by itself and goes on reading, where kombu reads only what
 is there: the worker's main thread then waits for the next broadcast, for minutes, and takes no message meanwhile. So
 the connections that a worker listens on repair nothing, and Celery makes them anew.
+
+Last, a worker that stops has asked Redis for a message before, and the answer is read when it closes its connections.
+That message, and above all one that the worker itself has just sent, would wait as long as the pool does. So who stops
+to consume reads the answer first: what comes then has no consumer, and kombu puts it back at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from queue import Empty
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
@@ -25,6 +31,8 @@ from swarmq.store.connecting import WatchError, blocking_once
 
 RESTORE_TRIES = 100
 """Each acknowledged message of the fleet makes a try fail, so there have to be many."""
+ANSWER_SECONDS = 2.0
+"""Redis answers after one second (``brpop_timeout``) where there is no message; what takes longer is not waited for."""
 
 
 class CountedTries:
@@ -74,11 +82,13 @@ class QoS(redis.QoS):
 class _Frugal:
     """For channels: what the event loop of a worker reads from fails at the first error.
 
-    And all else goes through one client, which takes a connection of the channel's pool for each command: kombu makes
-    one for every message that is sent or acknowledged, a millisecond each.
+    All else goes through one client, which takes a connection of the channel's pool for each command: kombu makes one
+    for every message that is sent or acknowledged, a millisecond each. Who stops to consume leaves no message behind.
     """
 
     _sender: Any = None
+    _talking = False
+    """The handler of a signal may interrupt who asks or reads; then it leaves the connection alone."""
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         parameters: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
@@ -92,6 +102,30 @@ class _Frugal:
         if self._sender is None or self._sender.connection_pool is not self.pool:  # type: ignore[attr-defined]
             self._sender = super()._create_client()  # type: ignore[misc]
         return self._sender
+
+    @contextlib.contextmanager
+    def _talk(self) -> Iterator[None]:
+        before, self._talking = self._talking, True
+        try:
+            yield
+        finally:
+            self._talking = before
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        with self._talk():
+            super()._brpop_start(timeout)  # type: ignore[misc]
+
+    def _brpop_read(self, **options: Any) -> Any:
+        with self._talk():
+            return super()._brpop_read(**options)  # type: ignore[misc]
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        cancelled = super()._basic_cancel(consumer_tag)  # type: ignore[misc]
+        asked: Any = self._in_poll  # type: ignore[attr-defined]
+        if asked and not self.active_queues and not self._talking and asked.can_read(ANSWER_SECONDS):  # type: ignore[attr-defined]
+            with contextlib.suppress(Empty):
+                self._brpop_read()
+        return cancelled
 
 
 class Channel(_Frugal, redis.Channel):

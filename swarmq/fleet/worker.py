@@ -87,10 +87,10 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
 
     logging.getLogger("celery.backends.redis").addFilter(_is_news)
 
-    def leaving(**_: Any) -> None:
-        """Celery tells of SIGTERM when the pool has stopped; before that, of Ctrl-C and of a second signal."""
+    def leaving(how: str, **_: Any) -> None:
+        """Celery tells of SIGTERM when the pool has stopped; before that, of Ctrl-C ("Warm") and of a second signal."""
         if isinstance(worker.pool, AgentPool):
-            worker.pool.hurry()
+            worker.pool.hurry(stops=how == "Cold")
         branches_seconds = settings.handover_seconds + settings.shutdown_seconds if worker.pool.active else 0.0
         end_within(branches_seconds + GOODBYE_SECONDS)
 

@@ -134,7 +134,13 @@ class _Run:
         origin = self.directory / "repository"
         remote = None if access.url is None else Remote(access.url, access.user, access.password)
         await run_blocking(
-            receive_repository, origin, access.base_commit, access.pack, shallow=access.shallow, remote=remote
+            receive_repository,
+            origin,
+            access.base_commit,
+            access.pack,
+            shallow=access.shallow,
+            remote=remote,
+            known=access.known,
         )
         repository = SwarmRepository(
             self.directory / "state", spec.swarm_id, origin, access.base_commit, keeps_merges=False

@@ -43,6 +43,7 @@ class RepositoryAccess(Record):
 
     base_commit: str = Field(description="What the branch's work is measured against.")
     url: str | None = None
+    known: str | None = Field(None, description="The commit of the URL that the pack builds on.")
     user: str = "git"
     password: str | None = Field(None, repr=False, description="For the URL's host alone, and HTTP.")
     password_env: str | None = Field(None, description="Its name in a named Secret, where it is not here.")
@@ -86,16 +87,18 @@ def encode(payload: Payload) -> bytes:
     pack = payload.repository.pack if payload.repository is not None else b""
     raw = b"swarmq payload %d\n%d\n" % (payload.v, len(packed)) + packed + pack
     if len(raw) > MAX_PAYLOAD_BYTES:
-        raise PodError(_too_large(len(raw), len(packed), len(pack)))
+        by_url = payload.repository is not None and payload.repository.url is not None
+        raise PodError(_too_large(len(raw), len(packed), len(pack), by_url=by_url))
     return raw
 
 
-def _too_large(total_bytes: int, words_bytes: int, pack_bytes: int) -> str:
-    way_out = (
-        "name a URL that pods can clone the repository from (pod_repository_url)"
-        if pack_bytes > words_bytes
-        else "shorten the instruction or the results that it builds on"
-    )
+def _too_large(total_bytes: int, words_bytes: int, pack_bytes: int, *, by_url: bool) -> str:
+    if pack_bytes <= words_bytes:
+        way_out = "shorten the instruction or the results that it builds on"
+    elif by_url:  # then it is what the swarm itself has made
+        way_out = "run the swarm on workers (placement fleet), or have it write less"
+    else:
+        way_out = "name a URL that pods can clone the repository from (pod_repository_url)"
     return (
         f"the payload of the pod has {total_bytes:,} bytes ({pack_bytes:,} of them the repository, {words_bytes:,} "
         f"prompts and transcript, compressed), and a Secret takes {MAX_PAYLOAD_BYTES:,}: {way_out}"

@@ -16,7 +16,7 @@ from swarmq.errors import UsageError, WorkspaceError
 from swarmq.workspace.adoption import has_merges
 from swarmq.workspace.commits import CommitInfo, move_ref
 from swarmq.workspace.git import GitAt
-from swarmq.workspace.private_clone import PrivateClone, valid_commit
+from swarmq.workspace.private_clone import PrivateClone, valid_branch, valid_commit
 from swarmq.workspace.staging import numstat
 from swarmq.workspace.worktrees import fence
 
@@ -62,28 +62,41 @@ def pack_of(
     return clone.git.run(*arguments, stdin=stdin, limit_bytes=limit_bytes + 1).stdout
 
 
-def receive_repository(directory: Path, base: str, pack: bytes, *, shallow: str | None, remote: Remote | None) -> None:
-    """Make a repository with that commit as its HEAD, and no files yet. Blocking. WorkspaceError."""
+def receive_repository(
+    directory: Path, base: str, pack: bytes, *, shallow: str | None, remote: Remote | None, known: str | None = None
+) -> None:
+    """Make a repository with that commit as its HEAD, and no files yet. Blocking. WorkspaceError.
+
+    ``known`` is the remote's commit that the pack builds on, where the base is not there itself.
+    """
     directory.mkdir(parents=True)
     git = GitAt(directory=directory)
     git.run("init", "-q", f"--object-format={'sha1' if len(valid_commit(base)) == 40 else 'sha256'}")
     if remote is not None:
-        _fetch(git, remote, base)
+        _fetch(git, remote, known or base)
     if shallow is not None:
         (directory / ".git" / "shallow").write_text(f"{shallow}\n")
     _take_in(git, pack)
-    if git.run("cat-file", "-e", f"{base}^{{commit}}", accept=(0, 1, 128)).status != 0:
-        where = "the payload" if remote is None else remote.url
-        raise WorkspaceError(f"the commit {base} that the work starts from is not in {where}: push it there first")
+    if not _has(git, base):
+        raise WorkspaceError(f"the commit {base} that the work starts from is not in the payload")
     git.run("update-ref", "--no-deref", "HEAD", base)
 
 
-def _fetch(git: GitAt, remote: Remote, base: str) -> None:
+def _fetch(git: GitAt, remote: Remote, commit: str) -> None:
+    """The branches, and that commit."""
     fetch = ("fetch", "-q", "--no-tags", "--no-write-fetch-head", "--", remote.url)
     variables = remote.variables()
     git.run(*fetch, "+refs/heads/*:refs/remotes/origin/*", variables=variables)
-    if git.run("cat-file", "-e", f"{base}^{{commit}}", accept=(0, 1, 128)).status != 0:
-        git.run(*fetch, base, variables=variables, accept=(0, 1, 128))  # many servers give any commit that is asked for
+    if not _has(git, commit):
+        git.run(*fetch, commit, variables=variables, accept=(0, 1, 128))  # many servers give any that is asked for
+    if not _has(git, commit):
+        raise WorkspaceError(
+            f"the commit {commit} that the work starts from is not in {remote.url}: push it there first"
+        )
+
+
+def _has(git: GitAt, commit: str) -> bool:
+    return git.run("cat-file", "-e", f"{commit}^{{commit}}", accept=(0, 1, 128)).status == 0
 
 
 def _take_in(git: GitAt, pack: bytes) -> None:
@@ -107,7 +120,7 @@ def accept_checkpoint(
     clone: PrivateClone, branch_id: str, token: int, pack: bytes, commit: str, base: str, previous: str | None
 ) -> None:
     """Take over a checkpoint that was made elsewhere; on the branch's checkpoint ref afterwards. WorkspaceError."""
-    _verify(clone, pack, commit, base)
+    _verify(clone, branch_id, pack, commit, base)
     if clone.commit(commit).checkpoint_base != base:
         raise WorkspaceError(f"{commit} is no checkpoint of branch {branch_id}")
     with fence(clone, branch_id, token) as check:
@@ -129,7 +142,7 @@ def accept_commit(
     With ``theirs``, a resolver's, it is the merge with that commit, also where it changes nothing. WorkspaceError, as
     for one without these trailers: it is another branch's.
     """
-    _verify(clone, pack, commit, base, theirs)
+    _verify(clone, branch_id, pack, commit, base, theirs)
     lines = clone.commit(commit).message.decode("utf-8", "replace").splitlines()
     if any(f"{name}: {value}" not in lines for name, value in trailers.items()):
         raise WorkspaceError(f"{commit} is no commit of branch {branch_id}")
@@ -141,10 +154,13 @@ def accept_commit(
     return info
 
 
-def _verify(clone: PrivateClone, pack: bytes, commit: str, base: str, theirs: str | None = None) -> None:
+def _verify(
+    clone: PrivateClone, branch_id: str, pack: bytes, commit: str, base: str, theirs: str | None = None
+) -> None:
     """Of what came from elsewhere nothing is a merge, but for a resolver's finished commit with the other side.
 
-    By a second parent git would take for merged what the files do not hold: the work of another branch.
+    By a second parent git would take for merged what the files do not hold: the work of another branch. So it would
+    where the first parent is a commit of that branch.
     """
     if len(pack) > MAX_PACK_BYTES:
         raise WorkspaceError(f"a pack of {len(pack):,} bytes is refused, {MAX_PACK_BYTES:,} is the limit")
@@ -160,6 +176,17 @@ def _verify(clone: PrivateClone, pack: bytes, commit: str, base: str, theirs: st
         raise WorkspaceError(f"{commit} does not stand on the branch's base {base}")
     if has_merges(clone.git, base, own):
         raise WorkspaceError(f"{commit} brings in other history by a merge")
+    if own != base and not _stands_alone(clone, branch_id, own, base):
+        raise WorkspaceError(f"{commit} stands on another subtask's work")
+
+
+def _stands_alone(clone: PrivateClone, branch_id: str, own: str, base: str) -> bool:
+    """Whether a line of commits comes down to the base before it meets what branches of other subtasks have."""
+    subtask = valid_branch(branch_id).partition(".")[0]
+    refs = (clone.work_ref(subtask), clone.checkpoint_ref(subtask))
+    siblings = [f"--exclude={ref}{others}" for ref in refs for others in ("", ".*")]
+    line = clone.git.run("rev-list", "--boundary", own, f"^{base}", "--not", *siblings, "--all").text.splitlines()
+    return line[-1:] == [f"-{base}"]
 
 
 def _merged_with(clone: PrivateClone, commit: str, theirs: str) -> str:

@@ -160,9 +160,11 @@ def _marker_sizes(clone: PrivateClone, commit: str, names: Sequence[str]) -> dic
     """How long markers are in each file, by the attributes that its merge was made by."""
     feed = b"".join(os.fsencode(name) + b"\0" for name in names)
     with with_attributes(clone, clone.git, commit) as git:
-        fields = git.run("check-attr", "-z", "--stdin", "conflict-marker-size", stdin=feed).names
-    values = zip(fields[::3], fields[2::3], strict=True)
-    return {name: int(value) if _SIZE.fullmatch(value) else MARKER_SIZE for name, value in values}
+        fields = git.run("check-attr", "-z", "--stdin", "conflict-marker-size", stdin=feed).stdout.split(b"\0")
+    # Name, attribute, value, which may be empty; behind the last NUL there is nothing.
+    values = [os.fsdecode(value) for value in fields[2::3]]
+    sizes = [int(value) if _SIZE.fullmatch(value) else MARKER_SIZE for value in values]
+    return dict(zip(names, sizes, strict=True))
 
 
 def _text(content: bytes) -> bool:

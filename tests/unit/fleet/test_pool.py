@@ -142,6 +142,7 @@ def test_a_signal_while_a_job_is_taken_waits_for_nothing_and_leaves_nothing(
 
     monkeypatch.setattr(pool.executor, "submit", stopped_meanwhile)
     applied = Applied(pool, lambda: "never")
+    applied.handle.get(30)
     assert not applied.accepted.is_set()
     assert pool.jobs() == []
     pool.on_stop()
@@ -162,6 +163,59 @@ def test_a_job_that_does_not_give_way_is_given_up(pool: AgentPool) -> None:
     pool.background.loop.call_later(0.3, let_go.set)
     pool.stop()
     assert not task.returned.is_set()
+
+
+@pytest.mark.timeout(60)
+def test_a_signal_in_the_middle_of_on_apply_stops_the_pool(pool: AgentPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor, which starts a thread then, holds its lock. What was being taken does not run."""
+    start, ran = threading.Thread.start, threading.Event()
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.undo()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        start(thread)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: pool.stop())
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    try:
+        late = Applied(pool, ran.set)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    late.handle.get(30)
+    assert (ran.is_set(), late.accepted.is_set(), late.returned.is_set()) == (False, False, False)
+
+
+def test_what_comes_after_the_stop_does_not_run(pool: AgentPool) -> None:
+    """A message that was being taken when the signal came: not acknowledged, it goes back with the others."""
+    ran = threading.Event()
+    pool.stop()
+    late = Applied(pool, ran.set)
+    late.handle.get(30)
+    assert (ran.is_set(), late.returned.is_set()) == (False, False)
+    pool.stop()
+
+
+def test_bookkeeping_that_waits_for_redis_does_not_hold_up_the_end(
+    pool: AgentPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery stores a result in the job's thread, and tries until it can."""
+    monkeypatch.setattr("swarmq.fleet.pool.LAST_SECONDS", 0.05)
+    storing, answers, stored = threading.Event(), threading.Event(), threading.Event()
+
+    def store(_: Any) -> None:
+        storing.set()
+        answers.wait(30)
+        stored.set()
+
+    async def work() -> None:
+        return
+
+    pool.on_apply(lambda: run(work()), (), {}, callback=store, accept_callback=lambda *_: None)
+    assert storing.wait(30)
+    pool.stop()
+    held_up = stored.is_set()
+    answers.set()
+    assert not held_up
 
 
 class Leaving:
@@ -258,6 +312,19 @@ def test_another_signal_ends_the_waiting(pool: AgentPool, then: str) -> None:
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert staying.cut_off.is_set()
+
+
+def test_a_second_signal_may_come_before_the_pool_is_told_of_the_first(pool: AgentPool) -> None:
+    """Celery gives up its consumer before, and that waits for Redis."""
+    staying = Leaving(pool)
+    pool.hurry(stops=True)
+    assert not staying.cut_off.is_set()
+    stopping = stopped(pool)
+    try:
+        assert staying.cut_off.wait(15)
+    finally:
+        staying.end()
+        stopping.join(30)
 
 
 def test_a_revoke_ends_the_waiting_for_its_job(pool: AgentPool) -> None:

@@ -90,6 +90,9 @@ def test_a_repository_that_does_not_fit_names_its_size_and_the_way_out() -> None
     pack = random.Random(1).randbytes(MAX_PAYLOAD_BYTES)
     with pytest.raises(PodError, match=r"1,04\d,\d{3} of them the repository.*pod_repository_url"):
         encode_fitting(payload(repository=RepositoryAccess(base_commit="a" * 40, pack=pack)))
+    by_url = RepositoryAccess(base_commit="a" * 40, url="https://git.example/team/repo", pack=pack)
+    with pytest.raises(PodError, match="placement fleet"):
+        encode_fitting(payload(repository=by_url))
 
 
 def test_an_instruction_that_does_not_fit_says_so() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from git_samples import SWARM, add_commit, clone_of, file_at, git, head_of, names_at, shell, write
+from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, head_of, names_at, shell, write
 
 from swarmq.errors import UsageError, WorkspaceError
 from swarmq.workspace.packs import MAX_PACK_BYTES, Remote, receive_repository
@@ -135,8 +135,47 @@ async def test_a_commit_that_the_url_lacks_comes_with_the_payload(
     git(user, "clone", "-q", "--bare", str(user), str(elsewhere))
     git(elsewhere, "update-ref", "refs/heads/main", base)
     pack = await swarm_on.pack_of([history], [base], LIMIT)
-    receive_repository(tmp_path / "pod", history, pack, shallow=None, remote=Remote(f"file://{elsewhere}"))
+    remote = Remote(f"file://{elsewhere}")
+    receive_repository(tmp_path / "pod", history, pack, shallow=None, remote=remote, known=base)
     assert file_at(tmp_path / "pod", "HEAD", "new.txt") == "new"
+
+
+async def test_what_the_payload_builds_on_may_be_on_no_branch_of_the_url(
+    user: Path, base: str, history: str, swarm_on: SwarmRepository, tmp_path: Path
+) -> None:
+    """A branch was moved back, or the work starts from a tag: the first stage finds it, and so do later ones."""
+    elsewhere = tmp_path / "elsewhere"
+    git(user, "clone", "-q", "--bare", str(user), str(elsewhere))
+    git(elsewhere, "update-ref", "refs/heads/main", base)
+    remote = Remote(f"file://{elsewhere}")
+    later = await finished(swarm_on, "a", history, {"later.txt": "later\n"})
+    pack = await swarm_on.pack_of([later], [history], LIMIT)
+    receive_repository(tmp_path / "pod", later, pack, shallow=None, remote=remote, known=history)
+    assert file_at(tmp_path / "pod", "HEAD", "later.txt") == "later"
+    with pytest.raises(WorkspaceError, match=r"the commit a{40} .* is not in file://.*: push it there first"):
+        receive_repository(tmp_path / "other", later, pack, shallow=None, remote=remote, known="a" * 40)
+
+
+@pytest.mark.parametrize("other", ["b", "a.2"])
+async def test_a_commit_on_top_of_another_subtasks_work_is_refused(
+    other: str, history: str, swarm_on: SwarmRepository, tmp_path: Path
+) -> None:
+    """git would take that for merged, and merging the commit would take the other's files away."""
+    theirs = await finished(swarm_on, other, history, {"theirs.txt": "theirs\n"})
+    where = (await sent_away(swarm_on, history, tmp_path / "pod")).worktree.path
+    trailers = "\n".join(f"{name}: {value}" for name, value in TRAILERS.items())
+    (tmp_path / "commit").write_text(
+        f"tree {git(where, 'rev-parse', f'{history}^{{tree}}')}\nparent {theirs}\n"
+        f"author a <a@b> 1 +0000\ncommitter a <a@b> 1 +0000\n\nMine\n\n{trailers}\n"
+    )
+    made = git(where, "hash-object", "-t", "commit", "-w", str(tmp_path / "commit"))
+    shell(where, f"echo {made} | git pack-objects --stdout -q > {tmp_path / 'pack'}")
+    pack = (tmp_path / "pack").read_bytes()
+    if other == "b":
+        with pytest.raises(WorkspaceError, match="stands on another subtask's work"):
+            await swarm_on.accept_commit("a", 1, pack, made, history, TRAILERS)
+    else:  # another try at the same: only one of them is merged
+        assert await swarm_on.accept_commit("a", 1, pack, made, history, TRAILERS) is None
 
 
 async def test_a_base_that_nobody_has_is_named(user: Path, tmp_path: Path) -> None:

@@ -251,3 +251,12 @@ async def test_attributes_decide_how_long_markers_are(user: Path, tmp_path: Path
     assert await swarm.unresolved(worktree, theirs) == ("f.txt",)
     write(worktree.path, {"f.txt": "one\nours\n=======\ntheirs\nthree\n"})  # of seven: an underline here
     assert await swarm.unresolved(worktree, theirs) == ()
+
+
+async def test_an_empty_marker_size_is_the_usual_one(user: Path, tmp_path: Path) -> None:
+    base = add_commit(user, {".gitattributes": "*.txt conflict-marker-size=\n", "f.txt": BASE, "g.txt": BASE}, "Empty")
+    swarm = SwarmRepository(tmp_path / "state", SWARM, user, base)
+    change = "for f in f.txt g.txt; do printf '{0}' > $f; done"
+    start, theirs = await conflicting(swarm, base, change.format(OURS), change.format(THEIRS))
+    worktree = await swarm.open_resolver("b.r1", 1, start, theirs)
+    assert set(await swarm.unresolved(worktree, theirs)) == {"f.txt", "g.txt"}

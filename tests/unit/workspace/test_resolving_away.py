@@ -59,7 +59,8 @@ class Conflict:
         wanted = [self.start, self.theirs, *left.objects, *([checkpoint] if checkpoint is not None else [])]
         known, shallow = ([], self.origin) if remote is None else ([self.origin], None)
         pack = await self.swarm.pack_of(wanted, known, LIMIT, shallow)
-        receive_repository(where / "repository", self.start, pack, shallow=shallow, remote=remote)
+        origin = None if remote is None else self.origin
+        receive_repository(where / "repository", self.start, pack, shallow=shallow, remote=remote, known=origin)
         away = SwarmRepository(where / "state", SWARM, where / "repository", self.start, keeps_merges=False)
         await away.receive_merge(self.start, self.theirs, left.told())
         return away
