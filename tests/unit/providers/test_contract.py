@@ -240,11 +240,11 @@ async def test_a_time_out_closes_the_connection_and_may_pass(dialect: str) -> No
 
 
 async def test_calls_in_flight_are_limited_and_waiting_is_not_timed(dialect: str) -> None:
-    async with staged(dialect, {"text": "x", "latency_ms": 100}, calls_per_worker=2) as stage:
+    async with staged(dialect, {"text": "x", "latency_ms": 400}, calls_per_worker=2) as stage:
         conversations = [begun(stage.model) for _ in range(8)]
-        # Four rounds of 100 ms: whoever comes last would be over a time-out that included the waiting.
+        # Four rounds of 400 ms: whoever comes last would be over a time-out that included the waiting.
         calls = [
-            conversation.complete(max_output_tokens=10, temperature=None, timeout_seconds=0.3)
+            conversation.complete(max_output_tokens=10, temperature=None, timeout_seconds=1.5)
             for conversation in conversations
         ]
         completions = await asyncio.gather(*calls)

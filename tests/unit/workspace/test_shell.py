@@ -194,8 +194,7 @@ async def test_a_background_process_that_prints_without_end_is_ended(
     shell = make_shell(spill_bytes=1_000_000)
     result = await shell.run("(sleep 0.3; yes) & echo begun", timeout_seconds=30, spill=tmp_path / "1.txt")
     assert result.background
-    await until(lambda: left_of(cookie) == [])
-    assert (tmp_path / "1.txt").stat().st_size == 1_000_000
+    await until(lambda: (tmp_path / "1.txt").stat().st_size == 1_000_000 and left_of(cookie) == [])
 
 
 async def test_kill_all_reaches_leftovers_of_another_worker(make_shell: MakeShell, cookie: str, tmp_path: Path) -> None:
