@@ -180,7 +180,7 @@ def running_fleet(start: bool = True, script: Script | None = None, **variables:
         stack.callback(lambda: background.run(server.aclose()))
         config = root / "valkey.conf"
         config.write_text(
-            f"port 0\nunixsocket {socket}\nrequirepass {password}\ndir {root}\nappendonly yes\n"
+            f"port 0\nunixsocket {socket}\nrequirepass {password}\ndir {root}\nappendonly yes\nappendfsync always\n"
             f'save ""\nmaxmemory-policy noeviction\ndatabases 16\n'
         )
         fleet = FleetStack(root, f"unix://:{password}@{socket}?db=0", model_url, server, password, variables)
