@@ -22,7 +22,7 @@ from agent_fakes import (
     call,
     says,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmq.agent.adopting import adopt, answers_in
@@ -174,7 +174,6 @@ def open_calls(messages: list[Message]) -> bool:
     return False
 
 
-@settings(deadline=None)
 @given(turns_of_runs, st.integers(0, 12))
 def test_wherever_it_broke_off_the_conversation_can_be_sent(turns: list[Completion], writes: int) -> None:
     entries = entries_after([*turns, says("The end.")], writes)
@@ -193,7 +192,6 @@ def test_the_note_says_why_it_ended_and_what_is_there() -> None:
     assert "directory" not in retry_note(None, "x", saved=False).text
 
 
-@settings(deadline=None)
 @given(turns_of_runs, st.integers(2, 9), st.integers(1, 6))
 def test_a_retry_that_is_lost_resumes_as_any_other_run(turns: list[Completion], writes: int, crash_after: int) -> None:
     turns = [*turns, says("The end."), says("The end, once more.")]

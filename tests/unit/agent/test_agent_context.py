@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmq.agent.context import Context, cut_text, line_end, message_tokens, middle, target_tokens, text_tokens
@@ -39,7 +39,6 @@ def test_the_estimate_is_that_of_the_specification() -> None:
     assert message_tokens(Message(role=Role.ASSISTANT, parts=(thinking,))) == 4 + 2
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_tokens_of_any_text(text: str) -> None:
     assert text_tokens(text) == math.ceil(len(text.encode()) / 3.5)
@@ -146,7 +145,6 @@ def test_a_window_that_the_provider_counts_full_is_made_smaller() -> None:
     assert context.tokens <= context.target
 
 
-@settings(deadline=None)
 @given(st.text(), st.integers(1, 50))
 def test_a_text_is_cut_once(text: str, limit: int) -> None:
     once = cut_text(text, limit)
@@ -171,7 +169,6 @@ def conversations(draw: st.DrawFn) -> list[Message]:
     return messages
 
 
-@settings(deadline=None)
 @given(conversations(), st.integers(4_000, 60_000))
 def test_no_call_loses_its_results_nor_a_result_its_call(messages: list[Message], window: int) -> None:
     context = Context(window, messages)
@@ -194,7 +191,6 @@ def test_no_call_loses_its_results_nor_a_result_its_call(messages: list[Message]
     assert [message.role for message in shorter[-4:]] == [message.role for message in messages[-4:]]
 
 
-@settings(deadline=None)
 @given(conversations())
 def test_a_window_that_holds_the_kept_messages_is_never_too_full(messages: list[Message]) -> None:
     context = Context(64_000, messages)
@@ -202,7 +198,6 @@ def test_a_window_that_holds_the_kept_messages_is_never_too_full(messages: list[
     assert context.tokens <= context.target
 
 
-@settings(deadline=None)
 @given(conversations(), st.integers(4_000, 30_000))
 def test_growing_and_fitting_step_by_step_keeps_the_account(messages: list[Message], window: int) -> None:
     context = Context(window, PROMPTS)
@@ -213,7 +208,6 @@ def test_growing_and_fitting_step_by_step_keeps_the_account(messages: list[Messa
     assert context.tokens == sum(message_tokens(message) for message in context.messages)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(list(Role)), max_size=12))
 def test_the_middle_is_within_the_conversation(roles: list[Role]) -> None:
     messages = [Message(role=role, parts=()) for role in roles]

@@ -19,7 +19,7 @@ from agent_fakes import (
     call,
     says,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmq.agent.assignment import LoopResult
@@ -125,7 +125,6 @@ def shape(messages: list[Message]) -> list[tuple[Role, int]]:
     ]
 
 
-@settings(deadline=None)
 @given(turns_of_runs, st.lists(st.integers(1, 5), max_size=4))
 def test_a_run_that_is_lost_again_and_again_ends_as_one_that_is_not(turns: list[Completion], losses: list[int]) -> None:
     turns = [*turns, says("The end.")]

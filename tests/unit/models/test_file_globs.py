@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmq.errors import PlanError
@@ -42,7 +42,6 @@ def test_what_a_glob_stands_for(glob: str, path: str, expected: bool) -> None:
     assert matches(path, glob) is expected
 
 
-@settings(deadline=None)
 @given(GLOBS, GLOBS)
 def test_two_may_meet_where_a_file_is_of_both(one: str, other: str) -> None:
     meet = any(matches(file, one) and matches(file, other) for file in FILES)
@@ -53,7 +52,6 @@ def test_two_may_meet_where_a_file_is_of_both(one: str, other: str) -> None:
         assert may_meet(one, other), "it may say so too often, and never too seldom"
 
 
-@settings(deadline=None)
 @given(GLOBS)
 def test_each_meets_itself(glob: str) -> None:
     assert may_meet(glob, glob)

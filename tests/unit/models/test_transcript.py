@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmq.errors import SchemaError
@@ -39,7 +39,6 @@ entries = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(entries)
 def test_an_entry_survives_its_bytes(entry: Entry) -> None:
     assert Entry.decode(entry.encode(), 0) == entry

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 from agent_fakes import swarm_spec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmq.models.branch import Exit, Outcome
@@ -46,7 +46,6 @@ def added_to(plan: Plan, ordered: Plan) -> list[tuple[str, str]]:
     ]
 
 
-@settings(deadline=None)
 @given(plans())
 def test_order_for_any_plan(plan: Plan) -> None:
     ordered = in_turn(plan, overlaps(plan))  # which validates that it is a DAG
@@ -70,7 +69,6 @@ def test_order_for_any_plan(plan: Plan) -> None:
     assert in_turn(ordered, overlaps(ordered)) == ordered
 
 
-@settings(deadline=None)
 @given(plans())
 def test_overlaps_are_those_that_no_path_keeps_apart(plan: Plan) -> None:
     before = ancestors(in_order(plan))

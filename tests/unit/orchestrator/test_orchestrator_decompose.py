@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 from agent_fakes import FakeModel, FakeTime, says, swarm_spec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmq.errors import PermanentModelError, PlanError, TransientModelError
@@ -249,7 +249,6 @@ subtask_keys = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(
     json_values | st.fixed_dictionaries({"subtasks": st.lists(st.dictionaries(subtask_keys, json_values), max_size=4)}),
     st.booleans(),
@@ -279,7 +278,6 @@ def plans(draw: st.DrawFn) -> Plan:
     return Plan(subtasks=tuple(draw(st.permutations(subtasks))))
 
 
-@settings(deadline=None)
 @given(plans())
 def test_a_valid_plan_is_read_back_as_it_is(plan: Plan) -> None:
     assert read(plan.model_dump(mode="json")) == plan
@@ -287,7 +285,6 @@ def test_a_valid_plan_is_read_back_as_it_is(plan: Plan) -> None:
     assert plan_of_answer(says(text), 100, has_files=True) == plan
 
 
-@settings(deadline=None)
 @given(plans())
 def test_stages_are_longest_paths(plan: Plan) -> None:
     stage_of = {subtask.name: number for number, stage in enumerate(plan.stages) for subtask in stage}

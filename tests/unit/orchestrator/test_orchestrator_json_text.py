@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmq.orchestrator.json_text import json_values
@@ -37,14 +37,12 @@ def test_hostile_text_costs_little(part: str) -> None:
     assert time.process_time() - started < 0.5
 
 
-@settings(deadline=None)
 @given(st.text(), st.dictionaries(st.text(), st.integers() | st.text()), st.text())
 def test_an_object_after_text_without_braces_is_found(before: str, value: dict[str, Any], after: str) -> None:
     text = before.replace("{", "").replace("[", "") + json.dumps(value) + after
     assert next(json_values(text)) == value
 
 
-@settings(deadline=None)
 @given(st.text(alphabet='{}[]":,a1 \n'))
 def test_any_text_is_searched_without_an_error(text: str) -> None:
     assert all(isinstance(value, dict | list) for value in json_values(text))

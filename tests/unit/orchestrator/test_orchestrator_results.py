@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from agent_fakes import BRANCH, FakeModel, FakeTime, Turn, call, says, swarm_spec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmq.agent.context import target_tokens, text_tokens
@@ -78,7 +78,6 @@ class TestDependencyContext:
         assert "It did not succeed: no time" in results_text([failed], 1000)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 10_000), max_size=8), st.integers(0, 20_000))
 def test_shares_are_fair(sizes: list[int], budget: int) -> None:
     shares = fair_shares(sizes, budget)
@@ -92,7 +91,6 @@ def test_shares_are_fair(sizes: list[int], budget: int) -> None:
         assert sum(shares) >= budget - len(sizes)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=3000), min_size=1, max_size=4), st.integers(400, 2000))
 def test_results_stay_within_their_budget(texts: list[str], budget: int) -> None:
     results = [result(f"R{i}", text) for i, text in enumerate(texts)]

@@ -61,7 +61,6 @@ def stats_of(plan: Plan, *results: SubtaskResult, wall_seconds: float = 10.0, **
     return swarm_stats(record, results, (), {}, 1000.0 + wall_seconds, **more)  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
 @given(plans(), st.data())
 def test_the_critical_path_is_the_heaviest_of_all_paths(plan: Plan, data: st.DataObject) -> None:
     weights = {subtask.name: float(data.draw(st.integers(0, 50))) for subtask in plan.subtasks}
@@ -73,7 +72,6 @@ def test_the_critical_path_is_the_heaviest_of_all_paths(plan: Plan, data: st.Dat
     assert max(weights.values()) <= heaviest <= sum(weights.values())
 
 
-@settings(deadline=None)
 @given(plans(), st.data(), st.floats(1, 1e5))
 def test_stats_of_any_results(plan: Plan, data: st.DataObject, wall_seconds: float) -> None:
     results = [

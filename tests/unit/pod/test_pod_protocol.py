@@ -122,7 +122,6 @@ def test_a_log_that_begins_again_gives_nothing_twice() -> None:
     assert list(decoder.feed(log)) == []
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_junk_is_text(junk: bytes) -> None:
     decoder = Decoder(NONCE)
