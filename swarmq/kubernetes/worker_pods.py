@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import structlog
@@ -56,6 +56,20 @@ def pod_of(worker: str) -> tuple[str, str] | None:
     """Pod and namespace of a worker, by its name, so that it is known of one that is gone too."""
     found = _NODE.fullmatch(worker)
     return None if found is None else (found["pod"], found["namespace"])
+
+
+def replaced(workers: Iterable[str], present: Collection[str]) -> set[str]:
+    """Workers in pods that have fallen silent, while another process of the same name has begun in the same pod. Pure.
+
+    A container that ran out of memory may run again before anybody has looked at its pod.
+    """
+    here = {_without_pid(name) for name in present}
+    return {name for name in workers if pod_of(name) is not None and name not in present and _without_pid(name) in here}
+
+
+def _without_pid(worker: str) -> str:
+    name, _, host = worker.partition("@")
+    return f"{name.rpartition('-')[0]}@{host}"
 
 
 def deletion_cost(running: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from fleet_stack import FleetStack, git, running_fleet, until
-from kubernetes_double import IS_REAL, KubernetesDouble, Rights
+from kubernetes_double import KubernetesDouble, Rights
 from rendered_overlays import of_kind
 
 from swarmq import Client
@@ -96,7 +96,6 @@ def _deletion_costs(cluster: KubernetesDouble) -> list[str]:
     return [pod["name"] for pod in pods if int(pod.get("annotations", {}).get(DELETION_COST, "0")) > 0]
 
 
-@pytest.mark.skipif(not IS_REAL, reason="a container that runs again before the next list is not seen to have died")
 def test_forty_branches_on_twenty_pods_of_which_some_die(fleet: FleetStack, cluster: KubernetesDouble) -> None:
     """One runs out of memory, one vanishes, one is drained; branches go on elsewhere long before their leases end."""
     repo = fleet.repository("parts")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from swarmq.errors import LeaseLost
+from swarmq.fleet.own_pods import take_from_dead
 from swarmq.fleet.reconcile import reconcile
 from swarmq.fleet.runtime import Runtime
 from swarmq.models.branch import BranchSpec, BranchState, Exit, Outcome
@@ -105,3 +106,25 @@ async def test_nothing_is_asked_where_nothing_runs(store: Store, tmp_path: Path)
     await asyncio.gather(*(store.branches.release(SWARM, name, claims[name].token) for name in NAMES))
     await reconcile(runtime_with(store, pods, Sent(), tmp_path))
     assert pods.asked == 0
+
+
+async def test_a_container_that_was_started_again_has_lost_its_branches(store: Store, tmp_path: Path) -> None:
+    """Also where the pod was never seen to be ill. A word of the old process says that both live."""
+    await running(store)
+    old, new, sent = "agents-7@pod-1.swarms.pod", "agents-9@pod-1.swarms.pod", Sent()
+    for name in NAMES:
+        first = await store.branches.load(SWARM, name)
+        await store.branches.release(SWARM, name, first.token)
+    await store.branches.claim(SWARM, "a", old, 3600)
+    await store.branches.claim(SWARM, "b", "agents-7@pod-2.swarms.pod", 3600)
+    runtime = runtime_with(store, Pods(), sent, tmp_path)
+    for name in (old, new):
+        await store.workers.announce({"name": name, "running": 1}, 3600)
+    await reconcile(runtime)
+    assert sent.branches_sent == []
+    await store.workers.withdraw(old)
+    await take_from_dead(runtime, [await store.branches.load(SWARM, name) for name in NAMES], await store.now())
+    leases = [(await store.branches.load(SWARM, name)).lease_until for name in NAMES]
+    now = await store.now()
+    assert leases[0] <= now
+    assert leases[1] > now + 1000, "of pod-2 nothing is known"
