@@ -7,12 +7,11 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import yaml
 from fleet_stack import FleetStack, git, running_fleet, until
 from kubernetes_double import KubernetesDouble, Rights
+from parts import MATCH, begin, part_conversation, parts
 
 from swarmq import Client
 from swarmq.kubernetes.names import pod_name
@@ -24,7 +23,6 @@ from swarmq.testing import Script
 PODS = 20
 TURNS = 3
 SECRET = "sk-pods-must-not-leak"
-STEP = "name=${SWARMQ_BRANCH##*/}; echo step >> ${name%-*}.txt"
 SIDE = "name=${SWARMQ_BRANCH##*/}; echo ${name%-*} > shared.txt"
 SCRIPT = {
     "latency_ms": 200,
@@ -45,13 +43,7 @@ SCRIPT = {
                 {"text": "I am in it."},
             ],
         },
-        {
-            "match": "Do your part",
-            "turns": [
-                {"tool_calls": [{"name": "bash", "arguments": {"command": STEP}}], "times": TURNS - 1},
-                {"text": "My part is done."},
-            ],
-        },
+        part_conversation(TURNS),
     ],
 }
 
@@ -84,21 +76,10 @@ def fleet(cluster: KubernetesDouble) -> Iterator[FleetStack]:
         yield running
 
 
-def begin(fleet: FleetStack, repo: Path, instructions: dict[str, str]) -> str:
-    """The id of a new swarm with these subtasks, by name."""
-    plan = fleet.root / f"{repo.name}.yaml"
-    subtasks = [{"name": name, "instruction": instruction} for name, instruction in instructions.items()]
-    plan.write_text(yaml.safe_dump({"subtasks": subtasks}))
-    arguments = ("--plan", str(plan), "--repo", str(repo), "--placement", "pod", "--yes", "--detach")
-    done = fleet.run_cli("run", "Do all parts", *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def test_twenty_branches_in_pods_through_faults_on_all_sides(fleet: FleetStack, cluster: KubernetesDouble) -> None:
     """A supervisor is killed, a pod deleted, and the API server away, while their agents work."""
     repo = fleet.repository("pods")
-    swarm_id = begin(fleet, repo, {f"Part {number:02}": f"Do your part, {number:02}" for number in range(PODS)})
+    swarm_id = begin(fleet, repo, parts(PODS), "--placement", "pod")
     with Client(fleet.url, settings=fleet.settings()) as client:
         handle = client.get(swarm_id)
 
@@ -127,7 +108,7 @@ def test_twenty_branches_in_pods_through_faults_on_all_sides(fleet: FleetStack, 
             assert sum(event.type is EventType.BRANCH_STEP for event in steps) == TURNS
         assert result.stats.total_steps == PODS * TURNS
         assert result.stats.lost_leases > 0
-        assert fleet.requests("Do your part") <= PODS * TURNS + 2
+        assert fleet.requests(MATCH) <= PODS * TURNS + 2
         assert until(lambda: not cluster.objects("pods") or None, "the pods' removal")
         assert cluster.objects("secrets") == []
         created = cluster.counted()["create pods"]
@@ -136,7 +117,7 @@ def test_twenty_branches_in_pods_through_faults_on_all_sides(fleet: FleetStack, 
         shown = json.loads(fleet.run_cli("show", handle.id, begun[0], "--json").stdout)["pod"]
         assert (shown["name"], shown["node"]) == (pod_name(handle.id, begun[0]), "node-1")
         assert "runs on node-1" in [line["notice"] for line in shown["notices"]]
-        assert "Do your part" not in manifests
+        assert MATCH not in manifests
         assert_no_secret_is_told(fleet)
 
 
@@ -148,7 +129,9 @@ def assert_no_secret_is_told(fleet: FleetStack) -> None:
 
 def test_a_conflict_is_resolved_in_a_pod_that_is_deleted_half_way(fleet: FleetStack, cluster: KubernetesDouble) -> None:
     repo, resolver = fleet.repository("conflict"), "right.r1"
-    swarm_id = begin(fleet, repo, {side: f"Put yourself into it, {side}" for side in ("left", "right")})
+    swarm_id = begin(
+        fleet, repo, {side: f"Put yourself into it, {side}" for side in ("left", "right")}, "--placement", "pod"
+    )
     with Client(fleet.url, settings=fleet.settings()) as client:
         handle = client.get(swarm_id)
 
@@ -174,10 +157,10 @@ def test_a_cluster_that_says_no_ends_the_swarm_before_the_first_call(
 ) -> None:
     assert cluster.rights.granted is not None
     cluster.rights.granted.discard(("create", "pods"))
-    called = fleet.requests("Do your part")
+    called = fleet.requests(MATCH)
     repo = fleet.repository("refused")
     done = fleet.run_cli("run", "Do your part", "--repo", str(repo), "--placement", "pod", "--yes", "--json")
     assert done.returncode == 1, done.stderr
     assert "create pods" in json.loads(done.stdout)["error"]
-    assert fleet.requests("Do your part") == called
+    assert fleet.requests(MATCH) == called
     cluster.rights.granted.add(("create", "pods"))

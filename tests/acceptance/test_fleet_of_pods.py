@@ -11,6 +11,7 @@ import pytest
 import yaml
 from fleet_stack import FleetStack, git, running_fleet, until
 from kubernetes_double import KubernetesDouble, Rights
+from parts import MATCH, begin, part_conversation, parts
 from rendered_overlays import of_kind
 
 from swarmq import Client
@@ -25,19 +26,7 @@ SOON_SECONDS = 50
 LEASE_SECONDS = 90
 """So long that a branch can only be given to others because its pod is known to have died."""
 SECRET = "sk-fleet-must-not-leak"
-STEP = "name=${SWARMQ_BRANCH##*/}; echo step >> ${name%-*}.txt"
-SCRIPT = {
-    "latency_ms": 700,
-    "conversations": [
-        {
-            "match": "Do your part",
-            "turns": [
-                {"tool_calls": [{"name": "bash", "arguments": {"command": STEP}}], "times": TURNS - 1},
-                {"text": "My part is done."},
-            ],
-        }
-    ],
-}
+SCRIPT = {"latency_ms": 700, "conversations": [part_conversation(TURNS)]}
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +88,9 @@ def _deletion_costs(cluster: KubernetesDouble) -> list[str]:
 def test_forty_branches_on_twenty_pods_of_which_some_die(fleet: FleetStack, cluster: KubernetesDouble) -> None:
     """One runs out of memory, one vanishes, one is drained; branches go on elsewhere long before their leases end."""
     repo = fleet.repository("parts")
-    plan = fleet.root / "plan.yaml"
-    parts = [{"name": f"Part {number:02}", "instruction": f"Do your part, {number:02}"} for number in range(BRANCHES)]
-    plan.write_text(yaml.safe_dump({"subtasks": parts}))
-    done = fleet.run_cli("run", "Do all parts", "--plan", str(plan), "--repo", str(repo), "--yes", "--detach")
-    assert done.returncode == 0, done.stderr
+    swarm_id = begin(fleet, repo, parts(BRANCHES))
     with Client(fleet.url, settings=fleet.settings()) as client:
-        handle = client.get(done.stdout.strip())
+        handle = client.get(swarm_id)
 
         def holders() -> list[str]:
             """Pods whose branches have an answer recorded."""
@@ -128,5 +113,5 @@ def test_forty_branches_on_twenty_pods_of_which_some_die(fleet: FleetStack, clus
             assert answers == list(range(1, TURNS + 1)), branch.spec.id
         assert result.stats.total_steps == BRANCHES * TURNS
         assert 2 <= result.stats.lost_leases <= 2 * SLOTS, "of the two pods that died, and not of the drained one"
-        assert fleet.requests("Do your part") <= BRANCHES * TURNS + 3 * SLOTS
+        assert fleet.requests(MATCH) <= BRANCHES * TURNS + 3 * SLOTS
         assert SECRET not in json.dumps(cluster.objects("pods"))
