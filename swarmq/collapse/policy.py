@@ -236,7 +236,8 @@ class _Group:
             shown = f": {problems[0]}" if problems else ""
             return f"its files failed their checks {tally.compile_failures} times in a row{shown}"
         if tally.breaks >= policy.max_invariant_breaks:
-            return f"{tally.breaks} invariant breaks in a row"
+            of_pod = f", {tally.signals} of them of its pod" if tally.signals else ""
+            return f"{tally.breaks} invariant breaks in a row{of_pod}"
         return None
 
 

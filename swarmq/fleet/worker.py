@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from swarmq.crash_points import CrashPoint, arm, armed, reached
@@ -101,7 +102,7 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     width = concurrency or max(getattr(settings, f"{queue}_concurrency") for queue in queues)
     # Not worker_main: Celery's command line imports Flower and a shell first, 0.3 s of every start.
     worker = app.Worker(
-        hostname=host_format(default_nodename(f"{'-'.join(queues)}-{os.getpid()}@{own_host(settings)}")),
+        hostname=host_format(default_nodename(own_name(settings, queues))),
         queues=[QUEUES[queue] for queue in queues],
         concurrency=width,
         pool_cls=get_implementation("custom" if pool == "agents" else pool),
@@ -118,9 +119,16 @@ def _publishing(**_: Any) -> None:
     reached(CrashPoint.MEMBER_PUBLISHED)
 
 
-def own_host(settings: Settings) -> str:
-    """What names of workers say of where they run: the pod, or the machine (Celery fills in %h)."""
-    return host_of(settings.pod_name, settings.pod_namespace) if settings.pod() else "%h"
+def own_name(settings: Settings, queues: Sequence[str]) -> str:
+    """The name of this process among all workers: its queues, what tells it apart, and where it runs.
+
+    On a machine its pid tells it apart, and Celery fills in %h. In a container every process that is started has the
+    same pid, also that which takes the place of one that died: a branch would seem to be held still by whom it was.
+    """
+    queue = "-".join(queues)
+    if settings.pod():
+        return f"{queue}-{token_hex(3)}@{host_of(settings.pod_name, settings.pod_namespace)}"
+    return f"{queue}-{os.getpid()}@%h"
 
 
 def end_within(seconds: float) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
@@ -63,13 +64,19 @@ def replaced(workers: Iterable[str], present: Collection[str]) -> set[str]:
 
     A container that ran out of memory may run again before anybody has looked at its pod.
     """
-    here = {_without_pid(name) for name in present}
-    return {name for name in workers if pod_of(name) is not None and name not in present and _without_pid(name) in here}
+    here = {_without_process(name) for name in present}
+    return {
+        name for name in workers if pod_of(name) is not None and name not in present and _without_process(name) in here
+    }
 
 
-def _without_pid(worker: str) -> str:
+def _without_process(worker: str) -> str:
     name, _, host = worker.partition("@")
     return f"{name.rpartition('-')[0]}@{host}"
+
+
+def _restarts_since(before: dict[str, Any] | None, pod: dict[str, Any]) -> int:
+    return 0 if before is None else max(0, read_pod(pod).restarts - read_pod(before).restarts)
 
 
 def deletion_cost(running: int) -> int:
@@ -84,6 +91,7 @@ class WorkerPods:
         self._connect, self._clock = connect, clock
         self._api: PodApi | None = None
         self._pods: dict[str, dict[str, Any]] = {}
+        self._restarted: dict[str, int] = {}
         self._listed_at = self._silent_until = float("-inf")
         self._may_patch = True
         self._lock = asyncio.Lock()
@@ -122,7 +130,10 @@ class WorkerPods:
         return "" if self._api is None else self._api.namespace
 
     def _state(self, pod: str) -> PodState | None:
-        return read_pod(self._pods[pod]) if pod in self._pods else None
+        """With the restarts since the list before: of older ones, whoever holds a branch there now knows nothing."""
+        if pod not in self._pods:
+            return None
+        return replace(read_pod(self._pods[pod]), restarts=self._restarted[pod])
 
     def _cost(self, pod: str) -> int:
         annotations = self._pods[pod]["metadata"].get("annotations") or {}
@@ -149,7 +160,9 @@ class WorkerPods:
             log.warning("the workers' pods are not known", error=str(error))
             self._silent_until = now + SILENT_SECONDS
             return False
+        before = self._pods
         self._pods = {pod["metadata"]["name"]: pod for pod in found["items"]}
+        self._restarted = {name: _restarts_since(before.get(name), pod) for name, pod in self._pods.items()}
         self._listed_at = now
         return True
 

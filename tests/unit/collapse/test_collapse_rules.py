@@ -140,7 +140,7 @@ def test_signals_of_a_pod_are_invariant_breaks() -> None:
     ticks = Ticks(policy)
     ticks.look(health=PodHealth(score=0.7, signals=2))
     look = ticks.look(health=PodHealth(score=0.7, signals=2))
-    assert look.kills[0].reason == "4 invariant breaks in a row"
+    assert look.kills[0].reason == "4 invariant breaks in a row, 4 of them of its pod"
 
 
 def test_pruned_is_the_worst_that_is_low_for_enough_steps_and_far_enough_behind() -> None:

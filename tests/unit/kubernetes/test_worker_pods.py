@@ -73,7 +73,7 @@ class Clock:
 
 
 def worker(name: str, namespace: str = "swarmq") -> str:
-    return f"agents-7@{host_of(name, namespace)}"
+    return f"agents-3f9c1a@{host_of(name, namespace)}"
 
 
 def made(*pods: dict[str, Any]) -> tuple[Api, Clock, WorkerPods]:
@@ -118,6 +118,22 @@ async def test_a_pod_is_missing_only_by_a_list_that_was_made_after_the_question(
     clock.now += KEPT_SECONDS / 2
     gone = (await pods.health_of([worker("gone")]))[worker("gone")]
     assert (gone.score, gone.signals, gone.dead) == (0.2, 1, True)
+
+
+async def test_a_restart_counts_once_and_not_against_whoever_comes_later() -> None:
+    """It ended the process that held the branches of that time: none of these runs there now."""
+
+    def restarted(times: int) -> dict[str, Any]:
+        return pod("a", container=RUNNING | {"restartCount": times})
+
+    api, clock, pods = made(restarted(7))
+    found = []
+    for times in (7, 8, 8, 10, 0):  # the last one is another pod of the name
+        api.pods = [restarted(times)]
+        health = (await pods.health_of([worker("a")]))[worker("a")]
+        found.append((round(health.score, 6), health.signals, health.dead))
+        clock.now += KEPT_SECONDS
+    assert found == [(1.0, 0, False), (0.8, 1, False), (1.0, 0, False), (0.6, 1, False), (1.0, 0, False)]
 
 
 async def test_a_list_that_fails_says_nothing_and_is_not_asked_for_again_at_once() -> None:
