@@ -1,8 +1,8 @@
 """The collapse policy: what one look at the competing branches decides. Pure.
 
 Nothing is decided on a branch that is not judged. Of those that compete, and of a whole swarm, one is always left: the
-best of the last ones is spared. What a branch did before is in its tally; an observation is counted once, however often
-a look finds it. See docs/design/collapse.md.
+best of the last ones is spared. What a branch did before is in its tally; what was seen of it, or of its pod, is
+counted once, however often a look finds it. See docs/design/collapse.md.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def judge(state: CollapseState, samples: Iterable[Sample], policy: CollapsePolic
 
 
 def counted(before: Tally, sample: Sample, policy: CollapsePolicy) -> Tally:
-    """The tally after this sample. An observation that was counted before changes nothing; a pod is looked at anew.
+    """The tally after this sample. What was counted before, of the branch or of its pod, changes nothing.
 
     Observations are told apart and not put in order: the clock of a new holder may be behind.
 
@@ -122,12 +122,13 @@ def counted(before: Tally, sample: Sample, policy: CollapsePolicy) -> Tally:
     )
 
 
-def _pod(before: Tally, health: PodHealth | None, policy: CollapsePolicy) -> dict[str, int]:
-    """A pod of which nothing is known leaves its counts as they are."""
-    if health is None:
+def _pod(before: Tally, health: PodHealth | None, policy: CollapsePolicy) -> dict[str, float]:
+    """A pod of which nothing is known, or nothing new, leaves its counts as they are."""
+    if health is None or health.seen_at == before.pod_seen_at:
         return {}
     bad = health.score < policy.min_resource_health
     return {
+        "pod_seen_at": health.seen_at,
         "signals": before.signals + health.signals if health.signals else 0,
         "resource_failures": before.resource_failures + 1 if bad else 0,
     }

@@ -108,7 +108,11 @@ class WorkerPods:
         states = {
             worker: self._state(pod) for worker, (pod, namespace) in places.items() if namespace == self._namespace
         }
-        return {worker: resource_health(state) for worker, state in states.items() if state is None or state.started}
+        return {
+            worker: resource_health(state).model_copy(update={"seen_at": self._listed_at})
+            for worker, state in states.items()
+            if state is None or state.started
+        }
 
     async def show_busy(self, running: Mapping[str, int]) -> int:
         """Have the pods of those workers, by how much each runs, removed in that order; returns how many were changed.

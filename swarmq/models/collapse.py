@@ -103,6 +103,7 @@ class Tally(Record):
     changed_at: float = Field(0.0, description="When its files had last changed.")
     steps: int = Field(0, ge=0, description="Its steps when a break was last counted.")
     compile_failures: int = Field(0, ge=0)
+    pod_seen_at: float = Field(-1.0, description="What of its pod was last counted.")
     signals: int = Field(0, ge=0, description="Of its pod, in a row.")
     resource_failures: int = Field(0, ge=0)
     low_scores: int = Field(0, ge=0)

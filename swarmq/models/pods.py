@@ -16,6 +16,7 @@ class PodHealth(Record):
     score: float = Field(ge=0, le=1, description="1: nothing is wrong; 0: nothing can run there.")
     signals: int = Field(0, ge=0, description="Signs of ill health, for policies that count them.")
     reason: str = Field("", description="What Kubernetes says is wrong with it, such as OOMKilled.")
+    seen_at: float = Field(0.0, description="Equal for what is known by the same list; by the clock of who asked.")
     dead: bool = Field(False, description="What ran in it has ended: its branches are to be given to others.")
 
 

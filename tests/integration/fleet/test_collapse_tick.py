@@ -46,12 +46,15 @@ class Revokes:
 
 
 class Pods:
+    """They are the same in every list."""
+
     def __init__(self, health: Mapping[str, PodHealth]) -> None:
         self.health, self.asked = health, [set[str]()]
 
     async def health_of(self, workers: Collection[str]) -> Mapping[str, PodHealth]:
         self.asked.append(set(workers))
-        return self.health
+        seen_at = float(len(self.asked))
+        return {worker: found.model_copy(update={"seen_at": seen_at}) for worker, found in self.health.items()}
 
 
 @pytest.fixture

@@ -64,6 +64,8 @@ class Ticks:
 
     def look(self, health: PodHealth | None = None, **seen: object) -> Look:
         self.now += 5
+        if health is not None:
+            health = health.model_copy(update={"seen_at": health.seen_at or self.now})
         good = Observation(at=self.now, steps=9, files=("a.py",), changed_at=1.0, checks=True)
         under_test = Observation(**({"at": self.now, "files": ("a.py",), "changed_step": 1} | seen))
         look = judge(
@@ -133,6 +135,15 @@ def test_a_pod_in_bad_health_is_counted_each_look_and_an_unknown_one_changes_not
     ticks.look(health=bad)
     look = ticks.look(health=bad)
     assert look.kills[0].reason == "its pod was in bad health 2 times in a row (CrashLoopBackOff)"
+
+
+def test_a_pod_that_was_not_asked_for_again_is_not_counted_again() -> None:
+    """One list of pods serves several looks where these are quick."""
+    ticks = Ticks()
+    for _ in range(9):
+        look = ticks.look(health=PodHealth(score=0.1, signals=1, seen_at=50))
+        assert ticks.decision(look) is Decision.KEPT
+    assert (ticks.state.tallies["bad"].resource_failures, ticks.state.tallies["bad"].signals) == (1, 1)
 
 
 def test_signals_of_a_pod_are_invariant_breaks() -> None:
