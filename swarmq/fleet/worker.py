@@ -122,8 +122,8 @@ def _publishing(**_: Any) -> None:
 def own_name(settings: Settings, queues: Sequence[str]) -> str:
     """The name of this process among all workers: its queues, what tells it apart, and where it runs.
 
-    On a machine its pid tells it apart, and Celery fills in %h. In a container every process that is started has the
-    same pid, also that which takes the place of one that died: a branch would seem to be held still by whom it was.
+    On a machine its pid tells it apart, and Celery fills in %h. In a container whose processes are its own, that is
+    always the same, also of the worker that takes the place of one that died: its branches would seem to be held still.
     """
     queue = "-".join(queues)
     if settings.pod():

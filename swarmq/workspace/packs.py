@@ -16,6 +16,7 @@ from swarmq.errors import UsageError, WorkspaceError
 from swarmq.workspace.adoption import has_merges
 from swarmq.workspace.commits import CommitInfo, move_ref
 from swarmq.workspace.git import GitAt
+from swarmq.workspace.pack_sizes import check_sizes
 from swarmq.workspace.private_clone import PrivateClone, valid_branch, valid_commit
 from swarmq.workspace.staging import numstat
 from swarmq.workspace.worktrees import fence
@@ -168,6 +169,8 @@ def _verify(
         valid_commit(commit)
     except UsageError as error:
         raise WorkspaceError(str(error)) from None
+    if pack:
+        check_sizes(pack, len(commit) // 2)
     _take_in(clone.git, pack)
     # Everything between the base and the commit is there, blobs included; fails where it is not.
     clone.git.run("rev-list", "--objects", "--quiet", commit, f"^{base}")

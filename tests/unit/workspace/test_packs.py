@@ -10,6 +10,7 @@ import pytest
 from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, head_of, names_at, shell, write
 
 from swarmq.errors import UsageError, WorkspaceError
+from swarmq.workspace import pack_sizes
 from swarmq.workspace.packs import MAX_PACK_BYTES, Remote, receive_repository
 from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
 
@@ -238,6 +239,20 @@ async def test_packs_that_are_not_what_they_should_be_are_refused(
             pack = git_pack(clone_of(away.repository), made, tree)
     with pytest.raises(WorkspaceError):
         await swarm_on.accept_commit("a", 1, pack, commit, history, TRAILERS)
+
+
+async def test_a_pack_that_is_large_inside_is_not_taken_apart(
+    history: str, swarm_on: SwarmRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = await sent_away(swarm_on, history, tmp_path / "pod")
+    write(away.worktree.path, {"zeros": "0" * 90_000})
+    made, pack = await away.commit()
+    assert len(pack) < 2_000
+    monkeypatch.setattr(pack_sizes, "MAX_FILE_BYTES", 80_000)
+    with pytest.raises(WorkspaceError, match="an object of 90,000 bytes"):
+        await swarm_on.accept_commit("a", 1, pack, made, history, TRAILERS)
+    objects = git(clone_of(swarm_on), "cat-file", "--batch-check=%(objectname)", "--batch-all-objects")
+    assert made not in objects.split()
 
 
 async def test_an_older_holder_takes_nothing_in(history: str, swarm_on: SwarmRepository, tmp_path: Path) -> None:
