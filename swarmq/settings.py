@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     )
     blocking_threads: int = Field(8, ge=1, le=256, description="Threads for git, file scans and large outputs.")
     handover_seconds: float = Field(
-        20, ge=0, description="Most time a stopping worker gives tool calls to end; 0: none. In the embedded stack: 3."
+        20, ge=0, description="Most time a stopping worker gives steps to end; 0: none. In the embedded stack: 3."
     )
     shutdown_seconds: float = Field(20, gt=0, description="Most time it takes, after that, to give its branches back.")
 

@@ -43,7 +43,7 @@ async def run_agent(
 ) -> LoopResult:
     """Run to one of the named exits. ``verify`` decides whether work that is said to be done is.
 
-    Raises Parked where the swarm is paused, and where ``leaving`` was asked for while tools ran, once their results are
+    Raises Parked where the swarm is paused, and where ``leaving`` was asked for, once the step that ran then is
     recorded. Cancelling passes through as CancelledError, with the connection closed: the caller knows whether it was a
     kill or a hand-over. LeaseLost, StoreError and WorkspaceError of the ports pass through as well.
     """
@@ -83,7 +83,7 @@ class _Loop:
         )
         self.events: list[Event] = []  # of what happened since the last record; they go with the next one
         self.tool_calls = ToolCalls(toolbox, self.narrator, clock, self._note, leaving)
-        self.waits = Waits(journal, self.narrator, self.deadlines, clock, self._note)
+        self.waits = Waits(journal, self.narrator, self.deadlines, clock, self._note, leaving)
         self.finishing = Finishing(verify, options.verify_rounds, self.narrator, self.deadlines, clock, self._note)
         caller = Caller(assignment.branch.swarm_id, self.waits.for_permit, self.waits.had_permit)
         self.conversation = model.conversation(toolbox.specs(), caller)
@@ -152,6 +152,8 @@ class _Loop:
 
     async def _call(self) -> tuple[Completion, float]:
         """The model's answer and the seconds it took, waits before retries left out."""
+        if self.leaving.asked:
+            raise Parked
         started = self.deadlines.working_seconds()
         try:
             completion = await complete(
@@ -267,7 +269,7 @@ class _Loop:
         recorded = await self.journal.record(
             entries, events, steps=steps, tool_calls=tool_calls, usage=usage or Usage(), expected=expected
         )
-        if self.leaving.asked:
+        if self.leaving.asked and not (entries and entries[-1].message.tool_calls):
             raise Parked
         recorded = await wait_for_room(recorded, ask, self.clock, self.deadlines)
         if recorded.cancel_reason is not None:

@@ -11,7 +11,7 @@ from swarmq.models.messages import ToolCall, ToolResult, ToolSpec, Usage
 from swarmq.models.transcript import Entry
 from swarmq.models.verify import VerifyReport
 
-RATE_LIMITED, RETRYING, VERIFYING = "rate limited", "waiting to retry", "verifying"
+MODEL_CALL, RATE_LIMITED, RETRYING, VERIFYING = "model call", "rate limited", "waiting to retry", "verifying"
 BETWEEN_CALLS = (RATE_LIMITED, RETRYING, VERIFYING)
 """What a branch does while no call of it is under way: it waits for a permit, or after a refusal or a failure, or its
 work is verified. All of that can be stopped at any time and done again."""
@@ -75,7 +75,10 @@ class Checkpoint(Protocol):
 
 @dataclass
 class Leaving:
-    """Whether the branch is to be given back: no call begins any more, and the loop ends when those that run have."""
+    """Whether the branch is to be given back: the step under way ends, and nothing follows it.
+
+    Asked for during a model call, its answer's tools run as well: the next holder could not tell that they have not.
+    """
 
     asked: bool = False
 

@@ -29,10 +29,12 @@ class ToolCalls:
     async def run(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
         """The results in the order of the calls: all at once where none of the tools writes, else one after the other.
 
-        If one raises, the others are cancelled and its exception is the one that is raised.
+        Where it is asked to leave while one runs, those behind it are not begun; the model can ask for them again. If
+        one raises, the others are cancelled and its exception is the one that is raised.
         """
         if not all(self._read_only.get(call.name, False) for call in calls):
-            return [not_begun(call) if self._leaving.asked else await self._run(call) for call in calls]
+            before = self._leaving.asked
+            return [await self._run(call) if self._leaving.asked == before else not_begun(call) for call in calls]
         try:
             async with TaskGroup() as group:
                 tasks = [group.create_task(self._run(call)) for call in calls]

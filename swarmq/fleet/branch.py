@@ -5,7 +5,7 @@ record is written. What may stop it, and what follows:
 
 ========================  =========================================================================
 the pool, by a revoke      the branch ends as cancelled
-the pool, at a shutdown    tool calls that run may end, and are recorded, within ``handover_seconds``;
+the pool, at a shutdown    the step under way may end, and is recorded, within ``handover_seconds``;
                            checkpoint, lease released, message back on the queue (JobStopped)
 a prefork child's SIGTERM  the branch ends as cancelled where it is marked, else as at a shutdown
 the heartbeat, by a mark   the branch ends as cancelled

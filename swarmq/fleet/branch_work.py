@@ -11,7 +11,7 @@ from swarmq.agent.adopting import answers_in
 from swarmq.agent.assignment import Assignment, LoopResult, Parked
 from swarmq.agent.loop import run_agent
 from swarmq.agent.narration import branch_event
-from swarmq.agent.ports import Leaving
+from swarmq.agent.ports import MODEL_CALL, Leaving
 from swarmq.agent.prompts import opening_messages, project_instructions
 from swarmq.agent.tools.base import Toolbox, ToolContext
 from swarmq.agent.verifying import BranchVerify, VerifyPlace
@@ -113,13 +113,13 @@ class BranchWork:
         return outcome
 
     def leave(self) -> bool:
-        """Have ``run`` end once the tool calls that run are recorded. False where none runs: it is to be cancelled.
+        """Have ``run`` end once the step under way is recorded. False where none is: it is to be cancelled.
 
-        A model call can be made again; of a tool call that was cut off nobody knows what it did.
+        A model call that is cut off is paid for twice; of a tool call that is, nobody knows what it did.
         """
-        self._leaving.asked = bool(self.journal.calls)
+        self._leaving.asked = bool(self.journal.calls) or self.journal.doing == MODEL_CALL
         if self._leaving.asked:
-            log.info("to be handed over when its tool calls have ended", tools=sorted(self.journal.calls))
+            log.info("to be handed over when its step has ended", doing=self.journal.doing)
         return self._leaving.asked
 
     def event(self, type_: EventType, **data: object) -> Event:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from swarmq.agent.ports import MODEL_CALL
 from swarmq.models.branch import BranchSpec, Exit, Outcome
 from swarmq.models.events import Event
 from swarmq.models.messages import Usage
@@ -111,10 +112,10 @@ class StoreJournal:
         if recorded.hold is not None:
             self.doing = "paused" if recorded.hold == "paused" else "waiting for budget"
         elif not entries:
-            self.doing = "model call"
+            self.doing = MODEL_CALL
         else:
             calls = entries[-1].message.tool_calls
-            self.doing = ", ".join(call.name for call in calls[:3]) if calls else "model call"
+            self.doing = ", ".join(call.name for call in calls[:3]) if calls else MODEL_CALL
         return recorded
 
     async def tell(self, doing: str, *events: Event) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from swarmq.agent.answers import Progress
+from swarmq.agent.ports import MODEL_CALL
 from swarmq.models.branch import Observation
 from swarmq.models.events import Event
 from swarmq.models.messages import Usage
@@ -95,7 +96,7 @@ class LogJournal:
             self._nano_usd += 0 if self._price is None else self._price.nano_usd(usage)
         calls = entries[-1].message.tool_calls if entries else ()
         self.writing = any(call.name not in self.read_only for call in calls)
-        self.doing = ", ".join(call.name for call in calls[:3]) if calls else "model call"
+        self.doing = ", ".join(call.name for call in calls[:3]) if calls else MODEL_CALL
         return Granted(None if expected is None else self._limit(expected))
 
     def _limit(self, expected: Usage) -> str | None:

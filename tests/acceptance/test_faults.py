@@ -92,7 +92,7 @@ def test_a_worker_told_to_stop_lets_a_tool_call_end_unless_it_is_told_again(
         """The worker, which waits for the end of that command."""
         until(lambda: (tmp_path / f"began-{number}").exists() or None, f"command {number}")
         fleet.processes["agents"].terminate()
-        until(lambda: fleet.log("agents").count("have ended") == number or None, "the wait for its end")
+        until(lambda: fleet.log("agents").count("when its step has ended") == number or None, "the wait for its end")
         return fleet.processes.pop("agents")
 
     worker = told_to_stop(1)

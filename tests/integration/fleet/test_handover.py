@@ -169,7 +169,33 @@ async def test_a_tool_call_that_is_cut_off_is_marked(handed: Handed) -> None:
     assert handed.ran() == 1
 
 
-async def test_a_model_call_is_aborted_and_the_message_sent_where_the_worker_stays_for_another(handed: Handed) -> None:
+async def test_an_answer_that_comes_in_time_is_recorded_with_what_its_tools_did(handed: Handed) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Any:
+        asked.set()
+        await answered.wait()
+        return says("", call("write", "first", file_path="one.txt", content="one\n"))
+
+    handed.says(slow)
+    running = handed.run(handed.job)
+    await asyncio.wait_for(asked.wait(), 30)
+    assert handed.job.hand_over(running)
+    answered.set()
+    await not_acknowledged(running)
+    branch = await handed.branch()
+    assert (branch.state, branch.deliveries) == (BranchState.QUEUED, 0)
+    assert [(result.call_id, result.is_error) for result in await handed.results()] == [("first", False)]
+    branch = await finished(handed)
+    assert branch.outcome is not None
+    assert (branch.outcome.files, branch.outcome.steps, branch.token) == (("one.txt",), 2, 2)
+    assert isinstance(handed.runtime.models, OneModel)
+    assert handed.runtime.models.model.asked == 2
+
+
+async def test_a_model_call_that_takes_too_long_is_aborted_and_the_message_sent_where_the_worker_stays(
+    handed: Handed,
+) -> None:
     asked = asyncio.Event()
 
     async def endless() -> Any:
@@ -180,7 +206,8 @@ async def test_a_model_call_is_aborted_and_the_message_sent_where_the_worker_sta
     handed.job.others_stay = True
     running = handed.run(handed.job)
     await asyncio.wait_for(asked.wait(), 30)
-    assert not handed.job.hand_over(running)
+    assert handed.job.hand_over(running)
+    running.cancel()
     await not_acknowledged(running)
     assert (await handed.branch()).state is BranchState.QUEUED
     assert handed.sent() == [("branches", SWARM, [BRANCH])]

@@ -169,6 +169,39 @@ async def test_who_is_told_to_leave_records_what_runs_and_begins_nothing() -> No
     assert run.world.types().count(EventType.BRANCH_TOOL_CALL) == 1
 
 
+@pytest.mark.parametrize("calls", [(), (call("edit", "a"), call("edit", "b"))], ids=["final", "calls"])
+async def test_who_is_told_to_leave_in_a_model_call_ends_the_step(calls: tuple[ToolCall, ...]) -> None:
+    """The answer is paid for; and whoever comes next could not tell that its tools have not run."""
+    leaving = Leaving()
+
+    async def asked() -> Completion:
+        leaving.asked = True
+        return says("Done.", *calls)
+
+    world = World(FakeModel(asked, says("Never asked for.")))
+    ports = world.model, world.toolbox, world.journal, world.checkpoint, world.time.clock()
+    with pytest.raises(Parked):
+        await run_agent(assignment(), *ports, leaving=leaving)
+    assert world.model.asked == 1
+    assert world.toolbox.ran == [one.id for one in calls]
+    assert world.log[-1] == ("record tool" if calls else "record assistant")
+
+
+async def test_who_is_told_to_leave_does_not_try_a_model_call_again() -> None:
+    leaving = Leaving()
+
+    async def fails() -> Completion:
+        leaving.asked = True
+        raise TransientModelError("overloaded")
+
+    world = World(FakeModel(fails, says("Never asked for.")))
+    ports = world.model, world.toolbox, world.journal, world.checkpoint, world.time.clock()
+    with pytest.raises(Parked):
+        await run_agent(assignment(), *ports, leaving=leaving)
+    assert world.model.asked == 1
+    assert world.log == ["record system, user"]
+
+
 async def test_who_is_told_to_leave_ends_all_calls_that_run_at_the_same_time() -> None:
     run = HandOver(call("read", "a"), call("read", "b"))
     assert await run.results() == [("a", "a ran", False), ("b", "b ran", False)]
