@@ -21,6 +21,9 @@ HEADERS = (
     *("time", "branch", "score", "compile", "tests", "contract", "conflict", "velocity", "resources"),
     *("breaks", "failing", "low", "decision"),
 )
+LEAST = {"decision": 48}
+SPARE = (*("resources", "velocity", "conflict", "contract", "tests", "compile"), *("low", "failing", "breaks", "time"))
+"""Where a terminal is narrow: what is cut and how far, and what is left out. The score is made of the first six."""
 
 
 @collapse.callback()
@@ -62,7 +65,7 @@ def _print(entries: Sequence[ScoreEntry]) -> None:
     thresholds = last.policy.model_dump(mode="json")
     pairs([(f"  {name}", str(value)) for name, value in thresholds.items()])
     write()
-    table(HEADERS, [row(entry.at, one) for entry in entries for one in entry.evaluations])
+    table(HEADERS, [row(entry.at, one) for entry in entries for one in entry.evaluations], least=LEAST, spare=SPARE)
     stopped = sum(one.reason != "" for entry in entries for one in entry.evaluations)
     note(f"{count(len(entries), 'look')} that found something new, {count(stopped, 'decision')} against a branch")
 
