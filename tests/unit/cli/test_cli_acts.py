@@ -101,9 +101,14 @@ def test_diff_on_a_terminal_is_coloured_and_harmless(cli: Cli, monkeypatch: pyte
 
 
 def test_merge(cli: Cli) -> None:
-    assert cli.run("merge").out == f"main is now at cccccccccc, the result of swarm {SWARM}\n"
+    assert cli.run("merge").out == f"main is now at cccccccccc, the result of swarm {SWARM}, in /repo\n"
     done = cli.run("merge", SWARM, "--into", "dev", "--json")
-    assert orjson.loads(done.out) == {"swarm": SWARM, "branch": "dev", "commit": "c" * 40}
+    assert orjson.loads(done.out) == {
+        "swarm": SWARM,
+        "repository": "/repo",
+        "branch": "dev",
+        "commit": "c" * 40,
+    }
     assert cli.client.calls == [("merge", None), ("merge", "dev")]
 
 
