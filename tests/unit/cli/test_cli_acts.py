@@ -13,6 +13,7 @@ from cli_fakes import SWARM, Cli, branch, record, result
 
 from swarmq.cli.conversation import CUT_LINES
 from swarmq.errors import EnvironmentFault
+from swarmq.models.branch import Exit, Outcome
 from swarmq.models.messages import FinishReason, Message, Role, Text, Thinking, ToolCall, ToolResult, Usage, user
 from swarmq.models.swarm import SwarmState
 from swarmq.models.transcript import Entry
@@ -53,6 +54,19 @@ def test_transcript(cli: Cli) -> None:
     assert f"line {CUT_LINES + 9}" in whole
     assert "--full" not in whole
     assert len(orjson.loads(cli.run("transcript", "last", "fix-p", "--json").out)) == 4
+
+
+def test_an_empty_transcript_says_why(cli: Cli) -> None:
+    cached = Outcome(exit=Exit.COMPLETED, cached_from="earlier000/mend.2")
+    for outcome, said in (
+        (None, "nothing was said yet\n"),
+        (Outcome(exit=Exit.CANCELLED), "nothing was said\n"),
+        (cached, "taken from the cache: swarmq transcript earlier000 mend.2\n"),
+    ):
+        cli.client.branch_records = [branch("task").model_copy(update={"outcome": outcome})]
+        done = cli.run("transcript", "last")
+        assert (done.code, done.out, done.err) == (0, "", said)
+        assert cli.run("transcript", "last", "--json").out == "[]\n"
 
 
 def test_a_transcript_tells_what_was_said_in_an_earlier_swarm(cli: Cli) -> None:
