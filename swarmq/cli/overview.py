@@ -221,7 +221,8 @@ def result_pairs(result: SwarmResult) -> list[tuple[str, str]]:
     values.append(
         (
             "steps",
-            f"{stats.total_steps:,}, critical path {stats.critical_path_steps:,}; {stats.tool_calls:,} tool calls",
+            f"{stats.total_steps:,}, critical path {stats.critical_path_steps:,};"
+            f" {count(stats.tool_calls, 'tool call')}",
         )
     )
     if stats.critical_path:
