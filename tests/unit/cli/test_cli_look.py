@@ -237,6 +237,15 @@ def test_events(cli: Cli) -> None:
     assert {orjson.loads(item)["branch"] for item in of_branch} == {"fix-parser"}
 
 
+def test_ctrl_c_before_watch_knows_its_swarm_promises_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(swarm_id: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.client, "get", interrupted)
+    done = cli.run("watch", "last")
+    assert (done.code, done.err) == (130, "")
+
+
 def test_ctrl_c_ends_events(cli: Cli) -> None:
     cli.client.interrupt = True
     done = cli.run("events", "--follow")
