@@ -71,7 +71,7 @@ def test_a_success_of_somebody_else_is_none(said: bytes) -> None:
 def test_successes_of_the_server() -> None:
     assert read_object(Call("delete", "pods"), b"") == {}
     assert read_object(CREATE, b'{"kind": "Pod"}') == {"kind": "Pod"}
-    listed = {"metadata": {}, "items": []}
+    listed: dict[str, object] = {"metadata": {}, "items": []}
     assert read_object(Call("list", "pods"), json.dumps(listed).encode()) == listed
     with pytest.raises(NotTheServer):
         read_object(Call("list", "pods"), b'{"items": []}')
