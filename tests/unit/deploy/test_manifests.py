@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from rendered_overlays import OVERLAYS, Object, containers, of_kind, pod_specs, rendered
+from rendered_overlays import OVERLAYS, Object, containers, labels_match, of_kind, pod_specs, rendered
 from strict_models import problems
 
 from swarmq.fleet.app import QUEUES
@@ -26,12 +26,6 @@ EACH_OVERLAY = pytest.mark.parametrize("overlay", OVERLAYS)
 EACH_FLEET = pytest.mark.parametrize("overlay", FLEETS)
 NAMES_OF_SECRETS = ("SWARMQ_POD_SECRETS",)
 SECRET_NAME = re.compile(r"pass|secret|token|key|auth|url", re.IGNORECASE)
-
-
-def labels_match(selector: Object, labels: dict[str, str]) -> bool:
-    pairs: dict[str, str] = selector.get("matchLabels", {})
-    wanted = all(labels.get(name) == value for name, value in pairs.items())
-    return wanted and all(labels.get(rule["key"]) in rule["values"] for rule in selector.get("matchExpressions", []))
 
 
 @EACH_OVERLAY
