@@ -73,7 +73,11 @@ def test_redis_of_its_own_admits_keda_and_nobody_else() -> None:
 
 @EACH_FLEET
 def test_the_web_is_open_to_agents_and_merges_and_no_private_network_is(overlay: str) -> None:
-    assert those_that_reach(overlay, WEB, 443) >= {"swarmq-agents", "swarmq-integrate"}
+    (web,) = [policy for policy in policies(overlay) if policy["metadata"]["name"] == "swarmq-web"]
+    named = {pod.name for pod in pods(overlay) if labels_match(web["spec"]["podSelector"], pod.labels)}
+    calls_models = {"swarmq-agents", "swarmq-pods"} & {pod.name for pod in pods(overlay)}
+    assert named == {*calls_models, "swarmq-integrate"}
+    assert those_that_reach(overlay, WEB, 443) >= named
     assert those_that_reach(overlay, WEB, 80) == set()
     for port in (80, 443):
         assert those_that_reach(overlay, METADATA, port) == set()
