@@ -59,6 +59,13 @@ def presence_file(settings: Settings, name: str) -> Path:
     return settings.runtime_dir / "workers" / f"{name}.json"
 
 
+def forget_earlier(settings: Settings) -> None:
+    """Remove the files of a pod's earlier containers: a killed one left its own, and each start has a new name."""
+    if settings.pod() is not None:
+        for path in presence_file(settings, "*").parent.glob("*.json"):
+            path.unlink(missing_ok=True)
+
+
 def _free_bytes(directory: Path) -> int:
     """Space on the disk of the directory, which need not be there yet."""
     while not directory.exists():
