@@ -194,13 +194,14 @@ def run_beat() -> None:
     probes.starting()
     configure_logs(settings)
     arm(settings.crash_file)
-    from swarmq.fleet.app import make_app, require_url
+    from swarmq.fleet.app import PUBLISH_RETRIES, make_app, require_url
     from swarmq.fleet.beat import TouchingScheduler
     from swarmq.fleet.startup import warn_in_background, warn_of_variables
 
     TouchingScheduler.probes = probes
     url = require_url(settings)
     app = make_app(settings, url)  # without the tasks, which it only names: half of its start and of its memory
+    app.conf.task_publish_retry_policy = PUBLISH_RETRIES | {"errback": TouchingScheduler.turns}
     warn_of_variables()
     warn_in_background(url, probes.answered)
     beat = app.Beat(

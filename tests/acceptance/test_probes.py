@@ -57,3 +57,14 @@ def test_they_live_while_redis_is_away_and_forget_what_others_left(fleet: FleetS
     fleet.start_valkey()
     until((probes["worker"] / "ready").exists, "the worker to be ready")
     assert len(list(presence.glob("*.json"))) == 1
+    until(lambda: "Sending due task" in fleet.log("beat"), "beat to send")
+
+
+def test_they_live_while_redis_is_away_again(fleet: FleetStack) -> None:
+    """Beat then tries to send one tick for more than a minute, and the next one after it."""
+    fleet.kill_valkey()
+    for name in COMMANDS:
+        at = 0.0
+        for _ in range(4):
+            at = until_touched(fleet.root / name / "probes" / "alive", at)
+    fleet.start_valkey()
