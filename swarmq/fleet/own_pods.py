@@ -40,7 +40,7 @@ async def take_from_dead(runtime: Runtime, branches: Sequence[BranchRecord], now
 async def _lost(runtime: Runtime, workers: set[str]) -> dict[str, str]:
     """Why, by worker, of those that are known to have ended."""
     health = await runtime.pods.health_of(workers) if workers else {}
-    lost = {worker: found.reason for worker, found in health.items() if found.dead}
+    lost = {worker: found.reason or "its container ended" for worker, found in health.items() if found.dead}
     if any(pod_of(worker) for worker in workers):
         present = {str(worker["name"]) for worker in await runtime.store.workers.list()}
         lost |= dict.fromkeys(replaced(workers - lost.keys(), present), "its container was started again")

@@ -9,8 +9,8 @@ from typing import Any
 from swarmq.models.pods import PodHealth
 
 IMAGE_ERRORS = ("imagepullbackoff", "errimagepull")
-CRASHES = ("oomkilled", "crashloopbackoff")
-RESTARTS_COUNTED = 3
+WORKER = "swarmq"
+"""The container that the worker runs in; where none has the name, the first one is it, as for kubectl."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,12 @@ class PodState:
     phase: str = "Running"
     ready: bool = True
     reason: str = ""
-    restarts: int = 0
     container_runs: bool = True
 
     @property
     def started(self) -> bool:
         """Whether anything of it has run yet, or has failed to: a pod that waits for a node is not judged."""
-        return self.phase.lower() != "pending" or self.restarts > 0 or bool(self.reason)
+        return self.phase.lower() != "pending" or bool(self.reason)
 
 
 def resource_health(state: PodState | None) -> PodHealth:
@@ -43,15 +42,13 @@ def resource_health(state: PodState | None) -> PodHealth:
     if "crashloopbackoff" in reason or state.phase.lower() == "failed":
         return health(0.1, 2)
     score = 1.0 - (0.0 if state.ready else 0.2) - (0.3 if reason else 0.0)
-    score -= 0.2 * min(max(state.restarts, 0), RESTARTS_COUNTED)
-    return health(score, int(bool(reason)) + int(state.restarts > 0))
+    return health(score, int(bool(reason)))
 
 
 def is_dead(state: PodState) -> bool:
     """Whether the process that held branches there has ended, by no fault of theirs."""
-    if state.phase.lower() in ("failed", "succeeded"):
-        return True
-    return not state.container_runs and any(crash in state.reason.lower() for crash in CRASHES)
+    phase = state.phase.lower()
+    return phase in ("failed", "succeeded") or (phase == "running" and not state.container_runs)
 
 
 def read_pod(pod: Mapping[str, Any]) -> PodState:
@@ -64,18 +61,30 @@ def read_pod(pod: Mapping[str, Any]) -> PodState:
         phase=str(status.get("phase") or "Pending"),
         ready=bool(containers) and all(bool(container.get("ready")) for container in containers),
         reason=max(reasons, key=_gravity, default=""),
-        restarts=sum(int(container.get("restartCount") or 0) for container in containers),
         container_runs=any("running" in (container.get("state") or {}) for container in containers),
     )
+
+
+def read_worker(pod: Mapping[str, Any]) -> PodState:
+    """A worker's pod as its own container has it: sidecars, and what ran before it, say nothing of the worker.
+
+    Nor does how often it was restarted, which Kubernetes never forgets: each time the process that held branches ended,
+    and whoever holds one there now began later.
+    """
+    names = [container["name"] for container in pod["spec"]["containers"]]
+    name = WORKER if WORKER in names else names[0]
+    status = pod.get("status") or {}
+    own = [found for found in status.get("containerStatuses") or () if found["name"] == name]
+    return read_pod({"status": {**status, "containerStatuses": own, "initContainerStatuses": []}})
 
 
 def _reason(container: Mapping[str, Any]) -> str:
     """Why the container does not run; for one that ran out of memory that, and not the back-off that follows."""
     state: Mapping[str, Any] = container.get("state") or {}
-    if "running" in state:
+    waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
+    if "running" in state or terminated.get("exitCode") == 0:
         return ""
     last = (container.get("lastState") or {}).get("terminated") or {}
-    waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
     if last.get("reason") == "OOMKilled":
         return "OOMKilled"
     reason = str(waiting.get("reason") or terminated.get("reason") or "")

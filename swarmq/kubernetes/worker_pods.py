@@ -10,14 +10,13 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
 
 from swarmq.errors import SwarmqError
 from swarmq.kubernetes.answers import NOT_FOUND, Refused
-from swarmq.kubernetes.health import PodState, read_pod, resource_health
+from swarmq.kubernetes.health import PodState, is_dead, read_worker, resource_health
 from swarmq.models.pods import PodHealth
 
 log = structlog.get_logger()
@@ -26,7 +25,7 @@ WORKERS = "app.kubernetes.io/name=swarmq"
 """The label that finds workers' pods; pods of pod mode have another name."""
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 KEPT_SECONDS = 4.0
-"""A list is as good as new for so long, but for a pod that it does not know."""
+"""A list is as good as new for so long, but for a pod that is not there or dead: it may have begun anew."""
 NEWLY_SECONDS = 0.5
 SILENT_SECONDS = 60.0
 """How long nothing is asked after a failure."""
@@ -75,10 +74,6 @@ def _without_process(worker: str) -> str:
     return f"{name.rpartition('-')[0]}@{host}"
 
 
-def _restarts_since(before: dict[str, Any] | None, pod: dict[str, Any]) -> int:
-    return 0 if before is None else max(0, read_pod(pod).restarts - read_pod(before).restarts)
-
-
 def deletion_cost(running: int) -> int:
     """Grows with the branches that a worker runs, in few steps: each step is a call of the API. Pure."""
     return 10 * max(0, running).bit_length()
@@ -91,9 +86,7 @@ class WorkerPods:
         self._connect, self._clock = connect, clock
         self._api: PodApi | None = None
         self._pods: dict[str, dict[str, Any]] = {}
-        self._restarted: dict[str, int] = {}
-        self._listed_at = self._silent_until = float("-inf")
-        self._may_patch = True
+        self._listed_at = self._silent_until = self._no_patch_until = float("-inf")
         self._lock = asyncio.Lock()
 
     async def aclose(self) -> None:
@@ -126,18 +119,20 @@ class WorkerPods:
         wrong.sort(key=lambda pod: abs(self._cost(pod) - deletion_cost(places[pod])), reverse=True)
         changed = 0
         for pod in wrong[:PATCHES]:
-            changed += await self._patch(pod, deletion_cost(places[pod]))
+            if self._may_patch:
+                changed += await self._patch(pod, deletion_cost(places[pod]))
         return changed
+
+    @property
+    def _may_patch(self) -> bool:
+        return self._clock() >= self._no_patch_until
 
     @property
     def _namespace(self) -> str:
         return "" if self._api is None else self._api.namespace
 
     def _state(self, pod: str) -> PodState | None:
-        """With the restarts since the list before: of older ones, whoever holds a branch there now knows nothing."""
-        if pod not in self._pods:
-            return None
-        return replace(read_pod(self._pods[pod]), restarts=self._restarted[pod])
+        return read_worker(self._pods[pod]) if pod in self._pods else None
 
     def _cost(self, pod: str) -> int:
         annotations = self._pods[pod]["metadata"].get("annotations") or {}
@@ -152,7 +147,8 @@ class WorkerPods:
     async def _list(self, wanted: Collection[str]) -> bool:
         now = self._clock()
         age = now - self._listed_at
-        if age < (KEPT_SECONDS if self._pods.keys() >= set(wanted) else NEWLY_SECONDS):
+        alive = all(state is not None and not is_dead(state) for state in map(self._state, wanted))
+        if age < (KEPT_SECONDS if alive else NEWLY_SECONDS):
             return True
         if now < self._silent_until:
             return False
@@ -164,9 +160,7 @@ class WorkerPods:
             log.warning("the workers' pods are not known", error=str(error))
             self._silent_until = now + SILENT_SECONDS
             return False
-        before = self._pods
         self._pods = {pod["metadata"]["name"]: pod for pod in found["items"]}
-        self._restarted = {name: _restarts_since(before.get(name), pod) for name, pod in self._pods.items()}
         self._listed_at = now
         return True
 
@@ -182,6 +176,6 @@ class WorkerPods:
             return False
         except SwarmqError as error:
             log.warning("the costs of removing pods are not noted", error=str(error))
-            self._may_patch = False
+            self._no_patch_until = self._clock() + SILENT_SECONDS
             return False
         return True

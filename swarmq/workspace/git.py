@@ -64,6 +64,12 @@ class GitResult:
         return [os.fsdecode(name) for name in self.stdout.split(b"\0") if name]
 
 
+def _now_at(directory: Path) -> float:
+    """Unix seconds by the clock that the times of files there are of: on a shared volume it is its server's."""
+    with tempfile.TemporaryFile(dir=directory) as probe:
+        return os.fstat(probe.fileno()).st_mtime
+
+
 @dataclass(frozen=True, slots=True)
 class GitAt:
     """Where a command runs. Every field is absolute, so that nothing depends on our own working directory."""
@@ -136,8 +142,8 @@ class GitAt:
         ours = self.index is not None and lock == Path(f"{self.index}.lock")
         if not ours and (self.git_dir is None or ".." in lock.parts or not lock.is_relative_to(self.git_dir)):
             return
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - lock.stat().st_mtime > STALE_LOCK_SECONDS:
+        with contextlib.suppress(OSError):  # it went by itself, or the disk is full
+            if _now_at(self.git_dir or lock.parent) - lock.stat().st_mtime > STALE_LOCK_SECONDS:
                 lock.unlink()
 
     def _place(self) -> dict[str, str]:

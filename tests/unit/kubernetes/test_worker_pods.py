@@ -19,8 +19,8 @@ from swarmq.kubernetes.worker_pods import (
     pod_of,
 )
 
-RUNNING = {"ready": True, "restartCount": 0, "state": {"running": {}}}
-OOM = {"ready": False, "restartCount": 1, "state": {"terminated": {"reason": "OOMKilled"}}}
+RUNNING = {"name": "swarmq", "ready": True, "restartCount": 0, "state": {"running": {}}}
+OOM = {"name": "swarmq", "ready": False, "restartCount": 1, "state": {"terminated": {"reason": "OOMKilled"}}}
 
 
 def pod(
@@ -30,6 +30,7 @@ def pod(
     containers = [] if phase == "Pending" else [container or RUNNING]
     return {
         "metadata": {"name": name, "annotations": annotations},
+        "spec": {"containers": [{"name": "swarmq"}]},
         "status": {"phase": phase, "containerStatuses": containers},
     }
 
@@ -120,20 +121,17 @@ async def test_a_pod_is_missing_only_by_a_list_that_was_made_after_the_question(
     assert (gone.score, gone.signals, gone.dead) == (0.2, 1, True)
 
 
-async def test_a_restart_counts_once_and_not_against_whoever_comes_later() -> None:
-    """It ended the process that held the branches of that time: none of these runs there now."""
-
-    def restarted(times: int) -> dict[str, Any]:
-        return pod("a", container=RUNNING | {"restartCount": times})
-
-    api, clock, pods = made(restarted(7))
-    found = []
-    for times in (7, 8, 8, 10, 0):  # the last one is another pod of the name
-        api.pods = [restarted(times)]
-        health = (await pods.health_of([worker("a")]))[worker("a")]
-        found.append((round(health.score, 6), health.signals, health.dead))
-        clock.now += KEPT_SECONDS
-    assert found == [(1.0, 0, False), (0.8, 1, False), (1.0, 0, False), (0.6, 1, False), (1.0, 0, False)]
+async def test_a_pod_that_was_dead_is_looked_at_again_before_anything_is_taken_from_it() -> None:
+    """Its container may run again since the last list, and hold branches."""
+    api, clock, pods = made(pod("a", container=OOM))
+    assert (await pods.health_of([worker("a")]))[worker("a")].dead
+    api.pods = [pod("a", container=RUNNING | {"restartCount": 1})]
+    clock.now += KEPT_SECONDS / 2
+    again = (await pods.health_of([worker("a")]))[worker("a")]
+    assert (again.score, again.signals, again.dead) == (1.0, 0, False)
+    clock.now += KEPT_SECONDS / 2
+    await pods.health_of([worker("a")])
+    assert api.lists == 2
 
 
 async def test_a_list_that_fails_says_nothing_and_is_not_asked_for_again_at_once() -> None:
@@ -174,12 +172,14 @@ async def test_a_large_change_takes_several_ticks() -> None:
     ],
 )
 async def test_a_patch_that_is_refused_harms_nothing(failure: Exception, asked_again: bool) -> None:
-    api, _, pods = made(pod("a"))
+    api, clock, pods = made(pod("a"), pod("b"))
     await pods.health_of([worker("a")])
     api.failure = failure
     assert await pods.show_busy({worker("a"): 3}) == 0
     api.failure = None
     assert await pods.show_busy({worker("a"): 3}) == int(asked_again)
+    clock.now += SILENT_SECONDS
+    assert await pods.show_busy({worker("a"): 300}) == 1, "what failed may have been an outage"
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000))

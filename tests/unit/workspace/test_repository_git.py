@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("own_configuration")
 
 def test_a_lock_of_the_user_is_waited_for_and_never_broken(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(git_module, "LOCK_PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(git_module, "STALE_LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(git_module, "STALE_LOCK_SECONDS", -1.0)
     lock = user / ".git" / "refs" / "swarmq" / "x.lock"
     lock.parent.mkdir()
     lock.touch()
@@ -41,7 +42,7 @@ def test_a_lock_of_the_user_is_waited_for_and_never_broken(user: Path, monkeypat
 def test_only_stale_locks_of_our_own_are_broken(user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """git's messages hold file names, and an agent chooses those."""
     monkeypatch.setattr(git_module, "LOCK_PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(git_module, "STALE_LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(git_module, "STALE_LOCK_SECONDS", -1.0)
     victim = tmp_path / "victim.lock"
     victim.touch()
     at = GitAt(git_dir=user / ".git", index=tmp_path / "index", private=True)
@@ -54,6 +55,19 @@ def test_only_stale_locks_of_our_own_are_broken(user: Path, tmp_path: Path, monk
         name.touch()
         at._break_stale(name)
         assert not name.exists()
+
+
+def test_how_old_a_lock_is_says_the_clock_of_its_file_system(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a shared volume that is its server's, and a machine that is ahead would break locks that are held."""
+    lock = user / ".git" / "refs.lock"
+    lock.touch()
+    monkeypatch.setattr(time, "time", lambda: lock.stat().st_mtime + 1000)
+    at = GitAt(git_dir=user / ".git", private=True)
+    at._break_stale(lock)
+    assert lock.exists()
+    os.utime(lock, (0, lock.stat().st_mtime - 2 * git_module.STALE_LOCK_SECONDS))
+    at._break_stale(lock)
+    assert not lock.exists()
 
 
 def test_git_that_goes_away_is_a_fault_of_the_machine(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
