@@ -36,8 +36,8 @@ LONGEST_INTERVAL = 32
 class Stuck:
     """What one look found. ``send`` are branches whose message is missing, ``stop`` those to be stopped.
 
-    ``end`` are marked ones that nobody holds: their holders are lost, or gave them back when they were marked. A message
-    would not do: each worker that heard the revoke of a task drops it whenever it comes again.
+    ``end`` are marked ones that nobody holds: their holders are lost, or gave them back when they were marked. A
+    message would not do: each worker that heard the revoke of a task drops it whenever it comes again.
     """
 
     send: tuple[BranchRecord, ...] = ()

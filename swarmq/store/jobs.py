@@ -12,7 +12,7 @@ from swarmq.store.connection import Gate
 
 @dataclass(frozen=True)
 class JobClaim:
-    """``claimed``: the caller is the holder, by ``took_over`` after one that fell silent. ``missing``: no such swarm."""
+    """``claimed``: the caller is the holder, by ``took_over`` after a silent one. ``missing``: no such swarm."""
 
     status: Literal["claimed", "held", "done", "missing"]
     token: int
