@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -36,6 +37,8 @@ from swarmq.store.store import Store
 from swarmq.store.transcripts import Entry
 from swarmq.workspace.publishing import fast_forward
 from swarmq.workspace.swarm_repository import SwarmRepository
+
+_log = logging.getLogger(__name__)
 
 
 class AsyncSwarmHandle:
@@ -165,16 +168,22 @@ class AsyncClient:
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
         self._url = url or self.settings.broker()
+        self._embedded = self._url is None
         self._store: Store | None = None
         self._dispatch: Dispatcher | None = None
 
-    async def _connect(self) -> None:
-        if self._store is not None:
-            return
-        if self._url is None:
+    async def _connect(self, *, submits: bool = False) -> None:
+        """Only who ``submits`` work brings keys and endpoints to the embedded workers: they restart for new ones."""
+        if self._embedded and (submits or self._store is None):
             from swarmq.devstack import ensure  # only who uses it pays for it
 
-            self._url = (await asyncio.to_thread(ensure, self.settings)).redis_url
+            info = await asyncio.to_thread(ensure, self.settings, bring_variables=submits)
+            self._url = info.redis_url
+            if info.notice:
+                _log.warning(info.notice)
+        if self._store is not None:
+            return
+        assert self._url is not None
         settings = self.settings
         gate = Gate.open(
             self._url, retry_seconds=settings.redis_retry_seconds, max_connections=settings.redis_max_connections
@@ -256,7 +265,7 @@ class AsyncClient:
 
     async def _start(self, spec: SwarmSpec) -> AsyncSwarmHandle:
         self._check_cost_limit(spec.options)
-        await self._connect()
+        await self._connect(submits=True)
         if spec.options.baseline is not None:
             await self.store.swarms.load(spec.options.baseline)  # told now, and not as a figure that is missing later
         swarm_id = await self.store.swarms.create(spec)
