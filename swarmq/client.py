@@ -20,8 +20,8 @@ from swarmq.fleet.continuing import prospects
 from swarmq.fleet.dispatch import Dispatcher
 from swarmq.fleet.ending import cancel_branch, cancel_swarm
 from swarmq.fleet.gc import collect_garbage
+from swarmq.fleet.named_models import with_sound_models
 from swarmq.fleet.pausing import pause_swarm, resume_swarm
-from swarmq.fleet.spending import require_price
 from swarmq.models.branch import BranchRecord
 from swarmq.models.collapse import ScoreEntry
 from swarmq.models.events import Event, EventType
@@ -29,7 +29,6 @@ from swarmq.models.options import SwarmOptions, changed_options
 from swarmq.models.plan import Plan
 from swarmq.models.retry import Prospect
 from swarmq.models.swarm import SwarmRecord, SwarmResult, SwarmSpec, SwarmState, SwarmStatus
-from swarmq.providers.registry import Models
 from swarmq.settings import Settings, load_settings
 from swarmq.store.connection import Gate
 from swarmq.store.shared import SharedResult
@@ -48,9 +47,7 @@ class AsyncSwarmHandle:
     """
 
     def __init__(self, client: AsyncClient, swarm_id: str, *, joined: bool = False) -> None:
-        self._client = client
-        self.id = swarm_id
-        self.joined = joined
+        self._client, self.id, self.joined = client, swarm_id, joined
 
     async def record(self) -> SwarmRecord:
         """Everything the store knows of the swarm."""
@@ -233,7 +230,8 @@ class AsyncClient:
         **options: Any,
     ) -> AsyncSwarmHandle:
         """Record the swarm and have it planned. What is wrong with task, options, plan or repository is raised here,
-        and nothing is started; models and their keys are the workers' to check, before the first model call."""
+        and nothing is started; so is a model that no worker can know (see ``with_sound_models``). Keys, and the
+        endpoints of workers elsewhere, are theirs to check, before the first model call."""
         if isinstance(task, Plan):
             plan, task = task, "; ".join(subtask.name for subtask in task.subtasks)
         task_id = str(uuid.uuid4())
@@ -242,12 +240,6 @@ class AsyncClient:
         )
         spec = await checked_spec(submission, swarm_id_for(task_id), task_id)
         return await self._start(spec)
-
-    def _check_cost_limit(self, options: SwarmOptions) -> None:
-        """As far as this side knows the models; the workers check again. OptionError."""
-        named = {options.model or self.settings.model, options.planner_model} - {None}
-        known = [name for name in named if name and self.settings.endpoint(name.partition(":")[0]) is not None]
-        require_price(Models(self.settings), options, sorted(known))
 
     async def resubmit(self, record: SwarmRecord, *, anew: bool = False, **options: Any) -> AsyncSwarmHandle:
         """The same task and plan from the same commit, as a new swarm that knows the old one. OptionError."""
@@ -261,10 +253,10 @@ class AsyncClient:
             "retry_of": record.spec.id,
             "anew": anew,
         }
-        return await self._start(record.spec.model_copy(update=changes))
+        return await self._start(record.spec.model_copy(update=changes), record.spec.options)
 
-    async def _start(self, spec: SwarmSpec) -> AsyncSwarmHandle:
-        self._check_cost_limit(spec.options)
+    async def _start(self, spec: SwarmSpec, known: SwarmOptions | None = None) -> AsyncSwarmHandle:
+        spec = with_sound_models(self.settings, spec, known, embedded=self._embedded)
         await self._connect(submits=True)
         if spec.options.baseline is not None:
             await self.store.swarms.load(spec.options.baseline)  # told now, and not as a figure that is missing later

@@ -96,8 +96,7 @@ class Client:
         context: str = "",
         **options: Any,
     ) -> SwarmHandle:
-        """Record the swarm and have it planned. What is wrong with task, options, plan or repository is raised here,
-        and nothing is started; models and their keys are the workers' to check, before the first model call."""
+        """Record the swarm and have it planned; AsyncClient.submit tells what is raised before anything is started."""
         coroutine = self._inner.submit(task, repo=repo, plan=plan, context=context, **options)
         return SwarmHandle(self._background, self._background.run(coroutine))
 

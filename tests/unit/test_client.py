@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
-from swarmq import AsyncClient, devstack
+from swarmq import AsyncClient, Kind, Plan, Subtask, devstack
 from swarmq.devstack import StackInfo
-from swarmq.errors import StoreError
+from swarmq.errors import StoreError, UsageError
+from swarmq.models.options import SwarmOptions
+from swarmq.models.swarm import SwarmRecord, SwarmSpec, SwarmState
 from swarmq.settings import Settings, load_settings
+from swarmq.store.swarms import Swarms
+
+SUBTASK = Subtask(name="a", instruction="Look.", kind=Kind.READ, models=("foo:bar",))
 
 
 @pytest.fixture
@@ -52,3 +57,62 @@ async def test_only_who_submits_brings_keys_to_the_embedded_workers(
             await client.submit("do it", model="openai:m")
     assert brought == [False, True]
     assert caplog.messages == ["workers restarted: OPENAI_API_KEY changed"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"task": "do it"}, "model: none is named"),
+        ({"task": "do it", "model": "foo:bar"}, "unknown model endpoint 'foo'"),
+        ({"task": "do it", "model": "openai:m", "planner_model": "gpt"}, "write ENDPOINT:NAME"),
+        ({"task": "do it", "model": "openai:m", "candidate_models": ["foo:bar"]}, "unknown model endpoint 'foo'"),
+        ({"task": Plan(subtasks=(SUBTASK,)), "model": "openai:m"}, "unknown model endpoint 'foo'"),
+    ],
+)
+async def test_a_model_that_nobody_can_know_is_refused_before_anything_starts(
+    settings: Settings, brought: list[bool], request_: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        await AsyncClient(settings=settings).submit(**request_)
+    assert brought == []
+
+
+async def test_the_embedded_stacks_swarm_gets_the_default_of_who_submits_it(
+    settings: Settings, brought: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[SwarmSpec] = []
+
+    async def create(self: Any, spec: SwarmSpec) -> str:
+        recorded.append(spec)
+        return "joined"
+
+    monkeypatch.setattr(Swarms, "create", create)
+    async with AsyncClient(settings=settings.model_copy(update={"model": "openai:m"})) as client:
+        await client.submit("do it")
+        assert recorded[0].options.model == "openai:m"
+        await client.submit("do it", model="anthropic:m")
+        assert recorded[1].options.model == "anthropic:m"
+
+
+async def test_workers_elsewhere_may_know_more_than_this_machine(settings: Settings, tmp_path: Path) -> None:
+    async with AsyncClient(f"unix://{tmp_path}/none.sock", settings=settings) as client:
+        unknown_here: list[dict[str, Any]] = [{}, {"model": "foo:bar"}, {"model": "scripted:/not/here.yaml"}]
+        for options in unknown_here:
+            with pytest.raises(StoreError):  # it got as far as Redis
+                await client.submit("do it", **options)
+        with pytest.raises(UsageError, match="write ENDPOINT:NAME"):
+            await client.submit("do it", model="gpt")
+
+
+async def test_a_retry_is_asked_only_for_the_models_that_are_new(
+    settings: Settings, brought: list[bool], tmp_path: Path
+) -> None:
+    options = SwarmOptions(model="theirs:m")
+    earlier = SwarmRecord(
+        spec=SwarmSpec(id="k3x9", task="do it", options=options, created_at=1.0), state=SwarmState.FAILED
+    )
+    async with AsyncClient(settings=settings) as client:
+        with pytest.raises(StoreError):
+            await client.resubmit(earlier)
+        with pytest.raises(UsageError, match="unknown model endpoint 'foo'"):
+            await client.resubmit(earlier, model="foo:bar")

@@ -111,6 +111,22 @@ def test_bad_input(cli: Cli, repo: Path, arguments: tuple[str, ...], code: int, 
     assert not (repo.parent / "run").exists()
 
 
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_an_unknown_model_in_a_plan_file(cli: Cli, repo: Path, command: str) -> None:
+    plan = repo.parent / "plan.yaml"
+    plan.write_text("subtasks: [{name: a, instruction: x, candidates: 2, models: [foo:bar]}]")
+    done = cli.run(command, "--plan", str(plan), "--model", "scripted:../s.yaml")
+    assert (done.code, done.out, cli.client.calls) == (2, "", [])
+    assert done.err.startswith("error: unknown model endpoint 'foo'")
+
+
+def test_looking_at_a_plan_file_needs_no_key(cli: Cli, repo: Path) -> None:
+    plan = repo.parent / "plan.yaml"
+    plan.write_text("subtasks: [{name: a, instruction: x, models: [openai:m]}]")
+    done = cli.run("plan", "--plan", str(plan))
+    assert (done.code, done.err) == (0, "")
+
+
 def test_looking_at_a_plan_file_needs_no_model(cli: Cli, repo: Path) -> None:
     plan = repo.parent / "plan.json"
     plan.write_text('{"subtasks": [{"name": "Look", "instruction": "Look around"}]}')
