@@ -22,9 +22,11 @@ from swarmq.fleet.ending import cancel_branch, cancel_swarm
 from swarmq.fleet.gc import collect_garbage
 from swarmq.fleet.named_models import with_sound_models
 from swarmq.fleet.pausing import pause_swarm, resume_swarm
+from swarmq.fleet.spending import count_planning
 from swarmq.models.branch import BranchRecord
 from swarmq.models.collapse import ScoreEntry
 from swarmq.models.events import Event, EventType
+from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions, changed_options
 from swarmq.models.plan import Plan
 from swarmq.models.retry import Prospect
@@ -111,8 +113,7 @@ class AsyncSwarmHandle:
     async def diff(self, branch: str | None = None, *, stat: bool = False) -> str:
         """The change of the swarm, or of one branch, against the commit that it started from."""
         record = await self.record()
-        repository = self._client.repository(record.spec)
-        base = record.spec.base_commit or ""
+        repository, base = self._client.repository(record.spec), record.spec.base_commit or ""
         if branch is None:
             return await repository.diff(base, await repository.integration_commit(), stat=stat)
         found = await self._client.store.branches.load(self.id, branch)
@@ -226,20 +227,19 @@ class AsyncClient:
         *,
         repo: str | Path | None = None,
         plan: Plan | None = None,
+        plan_usage: Usage | None = None,
         context: str = "",
         **options: Any,
     ) -> AsyncSwarmHandle:
-        """Record the swarm and have it planned. What is wrong with task, options, plan or repository is raised here,
-        and nothing is started; so is a model that no worker can know (see ``with_sound_models``). Keys, and the
-        endpoints of workers elsewhere, are theirs to check, before the first model call."""
+        """Record the swarm and have it planned; what making ``plan`` has used counts as the swarm's. What is wrong with
+        the request is raised here, and nothing is started: ``with_sound_models`` says what is known of models."""
         if isinstance(task, Plan):
             plan, task = task, "; ".join(subtask.name for subtask in task.subtasks)
         task_id = str(uuid.uuid4())
         submission = Submission(
             task, context or None, str(repo) if repo else None, plan.model_dump(mode="json") if plan else None, options
         )
-        spec = await checked_spec(submission, swarm_id_for(task_id), task_id)
-        return await self._start(spec)
+        return await self._start(await checked_spec(submission, swarm_id_for(task_id), task_id), plan_usage=plan_usage)
 
     async def resubmit(self, record: SwarmRecord, *, anew: bool = False, **options: Any) -> AsyncSwarmHandle:
         """The same task and plan from the same commit, as a new swarm that knows the old one. OptionError."""
@@ -255,7 +255,9 @@ class AsyncClient:
         }
         return await self._start(record.spec.model_copy(update=changes), record.spec.options)
 
-    async def _start(self, spec: SwarmSpec, known: SwarmOptions | None = None) -> AsyncSwarmHandle:
+    async def _start(
+        self, spec: SwarmSpec, known: SwarmOptions | None = None, *, plan_usage: Usage | None = None
+    ) -> AsyncSwarmHandle:
         spec = with_sound_models(self.settings, spec, known, embedded=self._embedded)
         await self._connect(submits=True)
         if spec.options.baseline is not None:
@@ -263,6 +265,7 @@ class AsyncClient:
         swarm_id = await self.store.swarms.create(spec)
         joined = swarm_id != spec.id  # the idempotency key's first swarm, which is under way or has ended
         if not joined:
+            await count_planning(self.store.budgets, self.settings, spec, plan_usage)
             await self.dispatch.plan(swarm_id)
         return AsyncSwarmHandle(self, swarm_id, joined=joined)
 

@@ -44,9 +44,10 @@ def plan(
     from swarmq.errors import UsageError
 
     checked = wait_for(check(Request(given_task(task), repo, no_repo, plan, ctx.params), runs=False))
-    made, said, tokens = wait_for(make_plan(checked))
-    if said:
-        note(f"note: {said}")
+    found = wait_for(make_plan(checked))
+    made, tokens = found.plan, found.usage.tokens
+    if found.note:
+        note(f"note: {found.note}")
     if output is not None:
         try:
             output.write_text(plan_as_yaml(made, checked.spec.task), encoding="utf-8")

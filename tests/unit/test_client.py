@@ -11,9 +11,12 @@ import pytest
 from swarmq import AsyncClient, Kind, Plan, Subtask, devstack
 from swarmq.devstack import StackInfo
 from swarmq.errors import StoreError, UsageError
+from swarmq.fleet.dispatch import Dispatcher
+from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.swarm import SwarmRecord, SwarmSpec, SwarmState
-from swarmq.settings import Settings, load_settings
+from swarmq.settings import EndpointSettings, Settings, load_settings
+from swarmq.store.budgets import Budgets
 from swarmq.store.swarms import Swarms
 
 SUBTASK = Subtask(name="a", instruction="Look.", kind=Kind.READ, models=("foo:bar",))
@@ -116,3 +119,30 @@ async def test_a_retry_is_asked_only_for_the_models_that_are_new(
             await client.resubmit(earlier)
         with pytest.raises(UsageError, match="unknown model endpoint 'foo'"):
             await client.resubmit(earlier, model="foo:bar")
+
+
+async def test_what_a_plan_has_cost_is_the_swarms(
+    settings: Settings, brought: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[Any] = []
+
+    async def create(self: Any, spec: SwarmSpec) -> str:
+        return spec.id
+
+    async def settle(self: Any, swarm_id: str, job: str, usage: Usage, nano_usd: int | None) -> None:
+        done.append((job, usage, nano_usd))
+
+    async def plan(self: Any, swarm_id: str) -> None:
+        done.append("planned")
+
+    monkeypatch.setattr(Swarms, "create", create)
+    monkeypatch.setattr(Budgets, "settle", settle)
+    monkeypatch.setattr(Dispatcher, "plan", plan)
+    priced = {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
+    endpoint = EndpointSettings.model_validate({"base_url": "http://127.0.0.1:1", "prices": {"m": priced}})
+    used = Usage(input_tokens=700, output_tokens=82)
+    async with AsyncClient(settings=settings.model_copy(update={"endpoints": {"mine": endpoint}})) as client:
+        await client.submit("do it", model="mine:m", plan_usage=used)
+        await client.submit("do it", model="mine:m")
+        await client.submit("do it", model="mine:free", plan_usage=used)
+    assert done == [("plan", used, 864_000), "planned", "planned", ("plan", used, None), "planned"]

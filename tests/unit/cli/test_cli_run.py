@@ -15,9 +15,13 @@ from swarmq.cli import plans, preflight
 from swarmq.cli.planfile import plan_as_yaml, read_plan
 from swarmq.cli.preflight import Checked, Request
 from swarmq.errors import EnvironmentFault, PlanError, StoreError, UsageError
+from swarmq.models.messages import Usage
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SwarmState
+from swarmq.orchestrator.decompose import Decomposition
 from swarmq.settings import load_settings
+
+PLANNING = Usage(input_tokens=1000, output_tokens=234)
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -41,9 +45,9 @@ def planner(monkeypatch: pytest.MonkeyPatch) -> list[Checked]:
     """Plans that a model would have made, and for whom."""
     asked: list[Checked] = []
 
-    async def make_plan(checked: Checked) -> tuple[Plan, str | None, int]:
+    async def make_plan(checked: Checked) -> Decomposition:
         asked.append(checked)
-        return (checked.plan, None, 0) if checked.plan else (PLAN, "a note", 1234)
+        return Decomposition(checked.plan, None, Usage()) if checked.plan else Decomposition(PLAN, "a note", PLANNING)
 
     monkeypatch.setattr(plans, "make_plan", make_plan)
     return asked
@@ -80,7 +84,7 @@ def test_off_a_terminal_the_swarm_plans(cli: Cli, requests: list[Request], plann
     assert f"swarm {SWARM}; Ctrl-C leaves it running" in done.err
     assert (requests[0].task, requests[0].repo) == ("Mend it", Path("/r"))
     assert planner == []
-    assert submitted(cli) == [{"repo": "/repo", "plan": None, "model": "openai:m"}]
+    assert submitted(cli) == [{"repo": "/repo", "plan": None, "plan_usage": None, "model": "openai:m"}]
 
 
 def test_on_a_terminal_the_plan_is_shown_and_asked_about(
@@ -95,6 +99,7 @@ def test_on_a_terminal_the_plan_is_shown_and_asked_about(
     assert "The plan cost 1,234 tokens." in done.err
     assert done.out == "## Report\nAll is well.\n"
     assert submitted(cli)[0]["plan"] == PLAN
+    assert submitted(cli)[0]["plan_usage"] == PLANNING
 
 
 def test_no_means_that_nothing_is_started(
