@@ -239,7 +239,7 @@ class AsyncClient:
         submission = Submission(
             task, context or None, str(repo) if repo else None, plan.model_dump(mode="json") if plan else None, options
         )
-        return await self._start(await checked_spec(submission, swarm_id_for(task_id), task_id), plan_usage=plan_usage)
+        return await self._start(await checked_spec(submission, swarm_id_for(task_id), task_id), None, plan_usage)
 
     async def resubmit(self, record: SwarmRecord, *, anew: bool = False, **options: Any) -> AsyncSwarmHandle:
         """The same task and plan from the same commit, as a new swarm that knows the old one. OptionError."""
@@ -253,11 +253,9 @@ class AsyncClient:
             "retry_of": record.spec.id,
             "anew": anew,
         }
-        return await self._start(record.spec.model_copy(update=changes), record.spec.options)
+        return await self._start(record.spec.model_copy(update=changes), record.spec.options, None)
 
-    async def _start(
-        self, spec: SwarmSpec, known: SwarmOptions | None = None, *, plan_usage: Usage | None = None
-    ) -> AsyncSwarmHandle:
+    async def _start(self, spec: SwarmSpec, known: SwarmOptions | None, plan_usage: Usage | None) -> AsyncSwarmHandle:
         spec = with_sound_models(self.settings, spec, known, embedded=self._embedded)
         await self._connect(submits=True)
         if spec.options.baseline is not None:

@@ -258,9 +258,38 @@ def test_a_saved_plan_reads_back_as_the_same_plan(cli: Cli, requests: list[Reque
     assert read_plan(Path("p.yaml")) == PLAN
     assert Path("p.yaml").read_text().startswith("# A plan of swarmq for the task:\n# Mend it all\n")
     assert "swarmq run --plan p.yaml" in done.err
+
+
+def test_a_plan_that_could_not_be_saved_is_not_paid_for(
+    cli: Cli, requests: list[Request], planner: list[Checked]
+) -> None:
     refused = cli.run("plan", "Mend it", "--output", "no/such/dir.yaml")
+    assert (refused.code, refused.err) == (2, "error: --output no/such/dir.yaml: No such file or directory\n")
+    Path("p.yaml").write_text("mine")
+    refused = cli.run("plan", "Mend it", "--output", "p.yaml")
     assert refused.code == 2
-    assert "no/such/dir.yaml" in refused.err
+    assert "exists, and is not overwritten: name another file" in refused.err
+    assert Path("p.yaml").read_text() == "mine"
+    assert (requests, planner) == ([], [])
+
+
+def test_a_plan_that_is_paid_for_is_not_thrown_away(
+    cli: Cli, requests: list[Request], planner: list[Checked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = Path("there")
+    directory.mkdir()
+    make_plan = plans.make_plan
+
+    async def remove_meanwhile(checked: Checked) -> Decomposition:
+        directory.rmdir()
+        return await make_plan(checked)
+
+    monkeypatch.setattr(plans, "make_plan", remove_meanwhile)
+    done = cli.run("plan", "Mend it", "--output", "there/p.yaml")
+    assert done.code == 2
+    assert "on standard output instead" in done.err
+    Path("saved.yaml").write_text(done.out)
+    assert read_plan(Path("saved.yaml")) == PLAN
 
 
 def test_texts_of_several_lines_are_blocks() -> None:
