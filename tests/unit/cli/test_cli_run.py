@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -276,12 +277,11 @@ def test_a_plan_that_could_not_be_saved_is_not_paid_for(
 def test_a_plan_that_is_paid_for_is_not_thrown_away(
     cli: Cli, requests: list[Request], planner: list[Checked], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = Path("there")
-    directory.mkdir()
+    Path("there").mkdir()
     make_plan = plans.make_plan
 
     async def remove_meanwhile(checked: Checked) -> Decomposition:
-        directory.rmdir()
+        os.rmdir("there")
         return await make_plan(checked)
 
     monkeypatch.setattr(plans, "make_plan", remove_meanwhile)
