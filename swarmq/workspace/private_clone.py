@@ -26,6 +26,7 @@ import orjson
 
 from swarmq.errors import UsageError
 from swarmq.workspace.commit_object import CommitObject
+from swarmq.workspace.file_system import file_system_settings
 from swarmq.workspace.git import GitAt, quoted
 from swarmq.workspace.repository import UserRepository, read_repository
 
@@ -38,11 +39,14 @@ EXCLUDED = (
 )
 """Never the work of an agent, also where the repository's own .gitignore forgets them."""
 _TAKEN_OVER = (
-    r"^(core\.(autocrlf|eol|filemode|symlinks|ignorecase|precomposeunicode|attributesfile|excludesfile)|filter\..+"
+    r"^(core\.(autocrlf|eol|attributesfile|excludesfile)|filter\..+"
     r"|merge\.(renormalize|renames|renamelimit|directoryrenames|default|.+\.(name|driver|recursive))"
     r"|diff\.(renames|renamelimit))$"
 )
-"""Settings of the user's repository that decide what a file's bytes are in a checkout, and what a merge comes to."""
+"""Settings of the user's repository that decide what a file's bytes are in a checkout, and what a merge comes to.
+
+Not what it says of its file system (file_system.py): ours may be another one.
+"""
 _SWARM_ID = re.compile(r"[0-9a-z]{1,40}")
 _BRANCH_ID = re.compile(r"[0-9a-z](?:[0-9a-z-]|\.(?=r?[0-9]))*")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -110,7 +114,8 @@ class PrivateClone:
         for directory in (self.worktrees, self.indexes, self.fences):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         making = self.directory / f".making-{secrets.token_hex(6)}"
-        settings = _settings_of(user)
+        making.mkdir()
+        settings = file_system_settings(making) + _settings_of(user)
         write_git_dir(making, config_text(_own_settings(user.object_format, bare=True) + settings), user.objects)
         (making / "HEAD").write_text(f"ref: {self.integration_ref}\n")
         ref = making / self.integration_ref
