@@ -22,9 +22,13 @@ MEGABYTE_BYTES = 1_000_000
 def workers(as_json: AsJson = False) -> None:
     """List the workers that are alive."""
 
+    from swarmq.cli.reports import reported
+    from swarmq.settings import load_settings
+
     async def go() -> None:
-        async with connected() as client:
-            found = list(await client.workers())
+        settings = load_settings()
+        async with connected(settings) as client:
+            found = await reported(client, settings)
         if as_json:
             emit_json(found)
             return

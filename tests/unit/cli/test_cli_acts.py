@@ -163,6 +163,21 @@ def test_retry_changes_options(cli: Cli) -> None:
     assert len(cli.client.calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("flag", "code", "said"),
+    [
+        (("--model", "foo:bar"), 2, "unknown model endpoint 'foo'"),
+        (("--candidate-model", "foo:bar"), 2, "unknown model endpoint 'foo'"),
+        (("--planner-model", "gpt"), 2, "write ENDPOINT:NAME"),
+        (("--model", "openai:m"), 5, "OPENAI_API_KEY"),
+    ],
+)
+def test_retry_with_a_model_that_cannot_be_called(cli: Cli, flag: tuple[str, ...], code: int, said: str) -> None:
+    done = cli.run("retry", "--failed", *flag)
+    assert (done.code, cli.client.calls) == (code, [])
+    assert said in done.err
+
+
 def test_ctrl_c_leaves_a_retried_swarm_running(cli: Cli) -> None:
     cli.client.interrupt = True
     done = cli.run("retry", "--failed")
