@@ -68,7 +68,7 @@ def _branch(swarm: SwarmLook, branch: BranchRecord, now: float) -> Finding | Non
 def _work(branch: BranchRecord, now: float) -> str:
     seen, lease = branch.observation, duration(max(0.0, branch.lease_until - now))
     doing = f"step {seen.steps + 1}, {one_line(seen.doing)}" if seen is not None and seen.doing else "begins"
-    again = f", delivery {branch.token}" if branch.token > 1 else ""
+    again = f", holder {branch.token}" if branch.token > 1 else ""
     return f"{doing}; with worker {branch.worker}{again}, whose lease is good for {lease} more"
 
 

@@ -72,7 +72,7 @@ def _stage_finished(data: dict[str, Any]) -> str:
 
 
 def _started(data: dict[str, Any]) -> str:
-    again = f", delivery {data['delivery']}" if amount(data.get("delivery")) > 1 else ""
+    again = f", holder {data['delivery']}" if amount(data.get("delivery")) > 1 else ""
     return f"started on {data.get('worker', '?')}{again}"
 
 

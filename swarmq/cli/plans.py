@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from swarmq.orchestrator.decompose import Decomposition
 
 INSTRUCTION_CHARACTERS = 200
+LEAST_CHARACTERS = {"subtask": 40, "specialty": 20, "needs": 12, "files": 12, "instruction": 32}
+"""To what a plan's columns are cut where a terminal is narrow; the graph below has the needs, too."""
 
 
 async def make_plan(checked: Checked) -> Decomposition:
@@ -59,6 +61,7 @@ def print_plan(plan: Plan, stream: TextIO | None = None) -> None:
         for subtask in stage
     ]
     files = ("files",) if declares else ()
-    table(("stage", "subtask", "kind", "specialty", "priority", "needs", *files, "instruction"), rows, to=to)
+    headers = ("stage", "subtask", "kind", "specialty", "priority", "needs", *files, "instruction")
+    table(headers, rows, least=LEAST_CHARACTERS, spare=("priority", "specialty", "kind", "files", "needs"), to=to)
     to.write("\n" + "\n".join(plain(line) for line in draw(plan)) + "\n")
     to.flush()

@@ -105,6 +105,8 @@ def _print(found: StackStatus) -> None:
                 )
                 for process in found.processes
             ],
+            least={},
+            spare=("log", "up for", "restarts", "memory"),  # the logs' directory is named above
         )
 
 

@@ -36,7 +36,8 @@ def workers(as_json: AsJson = False) -> None:
             note("no worker is alive; start one with swarmq worker --queue agents, or all with swarmq up")
             return
         headers = ("name", "queues", "running", "pid", "memory", "longest stall", "version", "started", "seen", "host")
-        table(headers, [_cells(worker) for worker in found])
+        spare = ("host", "version", "started", "pid", "longest stall", "queues", "memory")
+        table(headers, [_cells(worker) for worker in found], least={}, spare=spare)
 
     wait_for(go())
 

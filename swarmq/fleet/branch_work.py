@@ -14,6 +14,7 @@ from swarmq.agent.narration import branch_event
 from swarmq.agent.ports import MODEL_CALL, Leaving
 from swarmq.agent.prompts import opening_messages, project_instructions
 from swarmq.agent.tools.base import Toolbox, ToolContext
+from swarmq.agent.tools.recall import recall
 from swarmq.agent.verifying import BranchVerify, VerifyPlace
 from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
@@ -165,6 +166,7 @@ class BranchWork:
             shared=store.shared.bound(self.swarm_id, self.branch_id, self.claim.token),
             outputs=self.outputs_dir(),
         )
+        await recall(tools, [*adopted, *entries])
         toolbox, options = Toolbox(tools), swarm.spec.options
         self.journal.read_only = frozenset(one.name for one in toolbox.specs() if one.read_only)
         commands = branch_commands(options, subtask) if self._shell is not None else ()

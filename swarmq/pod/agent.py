@@ -21,6 +21,7 @@ from swarmq.agent.assignment import Assignment, LoopResult
 from swarmq.agent.loop import run_agent
 from swarmq.agent.prompts import opening_messages, project_instructions, resume_note, retry_note
 from swarmq.agent.tools.base import Toolbox, ToolContext
+from swarmq.agent.tools.recall import recall
 from swarmq.agent.verifying import BranchVerify, VerifyPlace
 from swarmq.errors import SwarmqError, WorkspaceError
 from swarmq.models.branch import Exit, Outcome
@@ -174,6 +175,7 @@ class _Run:
             shell=self._shell,
             outputs=self._outputs,
         )
+        await recall(tools, [*payload.adopted, *payload.entries])
         toolbox = Toolbox(tools)
         self.journal.read_only = frozenset(tool.name for tool in toolbox.specs() if tool.read_only)
         if self._repository is not None and self._worktree is not None and self._shell is not None:

@@ -22,7 +22,7 @@ class Stamp(NamedTuple):
 
 
 class Stamps:
-    """The stamp of each file at the agent's last look. One for each branch; a resumed branch starts with none."""
+    """The stamp of each file at the agent's last look. One for each branch and holder (see ``recall``)."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, Stamp] = {}

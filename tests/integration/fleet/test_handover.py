@@ -186,11 +186,15 @@ async def test_an_answer_that_comes_in_time_is_recorded_with_what_its_tools_did(
     branch = await handed.branch()
     assert (branch.state, branch.deliveries) == (BranchState.QUEUED, 0)
     assert [(result.call_id, result.is_error) for result in await handed.results()] == [("first", False)]
+    handed.says(says("", call("write", "again", file_path="one.txt", content="two\n")))
     branch = await finished(handed)
     assert branch.outcome is not None
-    assert (branch.outcome.files, branch.outcome.steps, branch.token) == (("one.txt",), 2, 2)
+    assert (branch.outcome.files, branch.outcome.steps, branch.token) == (("one.txt",), 3, 2)
+    assert not [result for result in await handed.results() if result.is_error], (
+        "it knows the file that it wrote before"
+    )
     assert isinstance(handed.runtime.models, OneModel)
-    assert handed.runtime.models.model.asked == 2
+    assert handed.runtime.models.model.asked == 3
 
 
 async def test_a_model_call_that_takes_too_long_is_aborted_and_the_message_sent_where_the_worker_stays(

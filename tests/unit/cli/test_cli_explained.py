@@ -50,7 +50,7 @@ def test_a_branch_that_runs_says_what_it_does_and_with_whom() -> None:
     seen = Observation(at=NOW, steps=4, doing="rate limited")
     line = rest(told(running(NOW + 20, token=3, observation=seen)))
     assert line == (
-        "ok fix-parser: step 5, rate limited; with worker agents@a, delivery 3, whose lease is good for 20 s more"
+        "ok fix-parser: step 5, rate limited; with worker agents@a, holder 3, whose lease is good for 20 s more"
     )
     assert "ok fix-parser: begins; with worker" in rest(told(running(NOW + 20, token=1, observation=None)))
     assert "; to be cancelled (enough)" in rest(told(running(NOW + 20, cancel_reason="enough")))

@@ -67,7 +67,7 @@ def test_recent_events_are_few_and_leave_out_the_steps() -> None:
             {"stage": 1, "succeeded": 2, "failed": 1, "seconds": 3},
             "stage 1 finished in 3.0 s: 2 succeeded, 1 failed",
         ),
-        (EventType.BRANCH_STARTED, {"worker": "w", "delivery": 2}, "started on w, delivery 2"),
+        (EventType.BRANCH_STARTED, {"worker": "w", "delivery": 2}, "started on w, holder 2"),
         (EventType.BRANCH_TOOL_CALL, {"tool": "bash", "input": "ls", "ok": True}, "bash ls"),
         (EventType.BRANCH_TOOL_CALL, {"tool": "bash", "input": "ls", "ok": False, "output": "no"}, "bash ls → no"),
         (EventType.BRANCH_TOOL_CALL, {"tool": "read", "input": '{"file_path":"a","limit":5}'}, "read a 5"),
