@@ -15,19 +15,12 @@ from typing import Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    PyprojectTomlConfigSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from swarmq.errors import EnvironmentFault, OptionError
 from swarmq.models.limits import Rates
 from swarmq.models.options import describe
+from swarmq.settings_sources import file_of, meant, readers, sources
 
 PREFIX = "SWARMQ_"
 NO_SETTINGS = ("SWARMQ_DEBUG", "SWARMQ_BRANCH", "SWARMQ_COMMAND")
@@ -97,11 +90,6 @@ BUILT_IN_ENDPOINTS = {
         dialect="anthropic", base_url="https://api.anthropic.com", api_key_env="ANTHROPIC_API_KEY"
     ),
 }
-
-
-def user_file() -> Path:
-    """The user's settings file; it need not exist."""
-    return platformdirs.user_config_path("swarmq") / "config.toml"
 
 
 def _default_runtime_dir() -> Path:
@@ -196,7 +184,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, *(source for _, source in _sources(settings_cls)))
+        return (init_settings, *(source for _, source in sources(settings_cls)))
 
     def endpoint(self, name: str) -> EndpointSettings | None:
         """The endpoint of that name: the user's own first, then the built-in ones."""
@@ -227,37 +215,36 @@ class Settings(BaseSettings):
             raise EnvironmentFault(f"redis_url_file {self.redis_url_file}: {error.strerror}") from None
 
 
-def _sources(settings_cls: type[BaseSettings]) -> list[tuple[str, PydanticBaseSettingsSource]]:
-    """All sources behind the arguments, strongest first, each with the name that ``config show`` prints."""
-    return [
-        ("environment", EnvSettingsSource(settings_cls)),
-        (".env", DotEnvSettingsSource(settings_cls)),
-        ("swarmq.toml", TomlConfigSettingsSource(settings_cls, Path("swarmq.toml"))),
-        ("pyproject.toml", _ToolTable(settings_cls, Path("pyproject.toml"))),
-        (str(user_file()), TomlConfigSettingsSource(settings_cls, user_file())),
-    ]
-
-
-class _ToolTable(PyprojectTomlConfigSettingsSource):
-    """``[tool.swarmq]`` of the pyproject.toml in this directory, never of one further up."""
-
-    def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
-        self.toml_table_header = ("tool", "swarmq")
-        self.toml_file_path = path
-        self.toml_data = self._read_files(path)
-        for key in self.toml_table_header:
-            self.toml_data = self.toml_data.get(key, {})
-        super(TomlConfigSettingsSource, self).__init__(settings_cls, self.toml_data)
-
-
 def load_settings(**overrides: Any) -> Settings:
-    """Read all sources; raises OptionError that names the wrong field."""
+    """Read all sources; raises OptionError that names the wrong field, and the file that it stands in."""
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise OptionError(f"settings: {describe(error)}") from None
+        place = file_of(Settings, error, overrides)
+        raise OptionError(f"settings: {place}{describe(error)}{meant(Settings, error)}") from None
     except (OSError, ValueError) as error:
         raise OptionError(f"settings: {error}") from None
+
+
+def load_directories() -> tuple[Settings, str | None]:
+    """For who needs no more than ``state_dir`` and ``runtime_dir``: where the settings are wrong, these two alone.
+
+    All else has its default then. With what is wrong; a file that cannot be read at all is passed over.
+    """
+    try:
+        return load_settings(), None
+    except OptionError as error:
+        fault = str(error)
+    found: dict[str, Path] = {}
+    for _, read in reversed(readers()):
+        try:
+            values = read(Settings)()
+        except (OSError, ValueError):
+            continue
+        found |= {
+            name: Path(values[name]) for name in ("state_dir", "runtime_dir") if isinstance(values.get(name), str)
+        }
+    return Settings.model_construct(**found), fault  # type: ignore[arg-type]
 
 
 def unknown_variables() -> dict[str, str | None]:
@@ -277,7 +264,7 @@ def unknown_variables() -> dict[str, str | None]:
 def origins() -> dict[str, str]:
     """For each field the name of the source that its value came from."""
     found = dict.fromkeys(Settings.model_fields, "default")
-    for name, source in reversed(_sources(Settings)):
+    for name, source in reversed(sources(Settings)):
         for field in source():
             if field in found:
                 found[field] = name

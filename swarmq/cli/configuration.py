@@ -44,7 +44,7 @@ def _text(value: Any) -> str:
 @config.command()
 def path(as_json: AsJson = False) -> None:
     """Print the files that settings are read from, strongest first."""
-    from swarmq.settings import user_file
+    from swarmq.settings_sources import user_file
 
     files = [Path(".env").absolute(), Path("swarmq.toml").absolute(), Path("pyproject.toml").absolute(), user_file()]
     if as_json:

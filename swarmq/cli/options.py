@@ -169,7 +169,9 @@ def in_flags(message: str) -> str:
 
     field, _, rest = message.partition(":")
     others = "|".join(name for name in SwarmOptions.model_fields if "_" in name)  # the rest are ordinary words
-    return f"{_flag_of(field.partition('.')[0])}:" + re.sub(rf"\b({others})\b", lambda name: _flag_of(name[0]), rest)
+    name, _, part = field.partition(".")
+    flag = f"{_flag_of(name)} {part}" if part and not part.isdigit() else _flag_of(name)  # NAME of NAME=VALUE
+    return f"{flag}:" + re.sub(rf"\b({others})\b", lambda name: _flag_of(name[0]), rest)
 
 
 def _flag_of(field: str) -> str:

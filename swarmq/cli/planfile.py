@@ -35,12 +35,31 @@ def _values(path: Path, text: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(text)  # reads JSON as well
+        return yaml.load(text, _strict_loader())  # reads JSON as well
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UsageError(f"plan file {path}: {line}{error.problem or 'not YAML or JSON'}") from None
+    except RecursionError:
+        raise UsageError(f"plan file {path}: nested too deeply for a plan") from None
     except yaml.YAMLError as error:
         raise UsageError(f"plan file {path}: {' '.join(str(error).split())}") from None
+
+
+def _strict_loader() -> Any:
+    """A safe loader that refuses a second key of the same name, where YAML's would drop the first without a word."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+                if key.value in seen:
+                    problem = f"a second {key.value!r} in one mapping"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Loader
 
 
 def plan_as_yaml(plan: Plan, task: str) -> str:

@@ -13,6 +13,7 @@ from swarmq.cli.session import AsJson, end
 
 if TYPE_CHECKING:
     from swarmq.devstack import StackStatus
+    from swarmq.settings import Settings
 
 app = command_app()
 
@@ -46,9 +47,8 @@ def down(
 ) -> None:
     """Stop the embedded stack."""
     from swarmq import devstack
-    from swarmq.settings import load_settings
 
-    stopped = devstack.down(load_settings(), force=force)
+    stopped = devstack.down(_directories(), force=force)
     if as_json:
         emit_json({"stopped": stopped})
     else:
@@ -59,9 +59,8 @@ def down(
 def status(as_json: AsJson = False) -> None:
     """Show the processes of the embedded stack."""
     from swarmq import devstack
-    from swarmq.settings import load_settings
 
-    settings = load_settings()
+    settings = _directories()
     if settings.broker() is not None:
         note("a Redis of your own is configured; its workers: swarmq workers")
     found = devstack.status(settings)
@@ -70,6 +69,16 @@ def status(as_json: AsJson = False) -> None:
     else:
         _print(found)
     end(ExitCode.OK if found.state in ("running", "starting", "stopped") else ExitCode.ENVIRONMENT)
+
+
+def _directories() -> Settings:
+    """Settings that say where the stack is: wrong ones must not keep it from being seen and stopped."""
+    from swarmq.settings import load_directories
+
+    settings, fault = load_directories()
+    if fault:
+        note(f"warning: {fault}")
+    return settings
 
 
 def _print(found: StackStatus) -> None:

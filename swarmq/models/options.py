@@ -176,6 +176,8 @@ def describe(error: ValidationError) -> str:
         return f"{field}: no such field"
     if not field:
         return what
+    if first["type"] == "tuple_type":
+        return f"{field}: must be a list"
     if first["type"] == "too_short" and not first["input"]:
         return f"{field}: must not be empty"  # pydantic speaks of tuples
     shown = f" (got {first['input']!r:.80})" if isinstance(first["input"], str | int | float | bool | None) else ""

@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from swarmq.errors import PlanError
 from swarmq.models.base import Record
@@ -47,6 +47,13 @@ class Subtask(Record):
     approaches: tuple[str, ...] = Field((), max_length=8, description="What each candidate is told to try, in order.")
     models: tuple[str, ...] = Field((), max_length=8, description="Models of the candidates, in turn.")
     race_deadline_seconds: float | None = Field(None, gt=0, le=604_800, description="Default: the swarm's.")
+
+    @field_validator("instruction")
+    @classmethod
+    def _says_something(cls, instruction: str) -> str:
+        if not instruction.strip():
+            raise ValueError("must not be empty")
+        return instruction
 
     @model_validator(mode="after")
     def _isolated(self) -> Subtask:
@@ -143,10 +150,20 @@ class Plan(Record):
         try:
             plan = cls.model_validate(values)
         except ValidationError as error:
-            raise PlanError(describe(error)) from None
+            raise PlanError(_with_names(describe(error), values)) from None
         if max_subtasks is not None and len(plan.subtasks) > max_subtasks:
             raise PlanError(f"the plan has {len(plan.subtasks)} subtasks, max_subtasks is {max_subtasks}")
         return plan
+
+
+def _with_names(message: str, values: dict[str, Any]) -> str:
+    """A message about a field of a subtask, with the subtask's name in place of its number where it has one."""
+    found = re.match(r"subtasks\.(\d+)\.(.+)", message, re.DOTALL)
+    if found is None:
+        return message
+    subtask = values["subtasks"][int(found[1])]
+    name = subtask.get("name") if isinstance(subtask, dict) else None
+    return f"subtask {name!r}: {found[2]}" if isinstance(name, str) and name.strip() else message
 
 
 def _cycle(waiting: dict[str, set[str]]) -> list[str]:

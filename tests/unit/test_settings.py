@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from swarmq.errors import EnvironmentFault, OptionError
-from swarmq.settings import load_settings, origins, unknown_variables
+from swarmq.settings import load_directories, load_settings, origins, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +92,33 @@ def test_variables_that_look_like_settings_and_are_none(monkeypatch: pytest.Monk
         "SWARMQ_QQQQ": None,
         "SWARMQ_REDIS_ULR": "SWARMQ_REDIS_URL",
     }
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("swarmq.toml", "model = \n", r"^settings: swarmq\.toml: Invalid value \(at line 1, column 9\)"),
+        ("swarmq.toml", "modle = 'x:y'\n", r"^settings: swarmq\.toml: modle: no such field; is model meant\?$"),
+        ("swarmq.toml", "zzz = 1\n", r"^settings: swarmq\.toml: zzz: no such field$"),
+        ("pyproject.toml", "[tool.swarmq]\ngc_seconds = 'x'\n", r"^settings: pyproject\.toml: gc_seconds: "),
+        ("pyproject.toml", "[tool", r"^settings: pyproject\.toml: "),
+        (".env", "SWARMQ_GC_SECONDS=x\n", r"^settings: \.env: gc_seconds: "),
+    ],
+)
+def test_a_wrong_setting_names_its_file(tmp_path: Path, file: str, text: str, said: str) -> None:
+    (tmp_path / file).write_text(text)
+    with pytest.raises(OptionError, match=said):
+        load_settings()
+
+
+def test_the_directories_are_known_whatever_else_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_directories() == (load_settings(), None)
+    monkeypatch.setenv("SWARMQ_RUNTIME_DIR", "/run/mine")
+    (tmp_path / "swarmq.toml").write_text("modle = 'x:y'\nstate_dir = '/state/mine'\nruntime_dir = '/run/other'\n")
+    settings, fault = load_directories()
+    assert (settings.state_dir, settings.runtime_dir) == (Path("/state/mine"), Path("/run/mine"))
+    assert "modle" in (fault or "")
+    (tmp_path / "swarmq.toml").write_text("[[[")
+    settings, fault = load_directories()
+    assert settings.runtime_dir == Path("/run/mine")
+    assert (fault or "").startswith("settings: swarmq.toml: ")

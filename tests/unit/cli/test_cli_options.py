@@ -85,6 +85,8 @@ def test_env_wants_a_name_and_a_value(pair: str) -> None:
         ({"max_subtasks": 0}, "--max-subtasks: "),
         ({"copy_globs": ["../x"]}, "--copy: "),
         ({"cache": "maybe"}, "--cache: "),
+        ({"collapse_policy": {"foo": "1"}}, "--collapse-policy foo: no such field"),
+        ({"collapse_policy": {"min_score": "7"}}, "--collapse-policy min_score: .*less than or equal to 1"),
     ],
 )
 def test_an_error_names_the_flag(values: dict[str, Any], said: str) -> None:
@@ -108,7 +110,7 @@ def test_command_apps_need_no_rich() -> None:
     ("said", "in_flags"),
     [
         ("max_tokens: too little", "--max-tokens: too little"),
-        ("env.A: wrong", "--env: wrong"),
+        ("env.A: wrong", "--env A: wrong"),
         ("copy_globs: absolute", "--copy: absolute"),
         (
             "max_cost_usd: the price of local:model is not known, or limit max_tokens instead",

@@ -100,6 +100,18 @@ def test_down(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.run("down").out == "the embedded stack did not run\n"
 
 
+@pytest.mark.parametrize("command", ["down", "status"])
+def test_wrong_settings_do_not_keep_a_stack_from_being_stopped(
+    cli: Cli, found: Callable[[StackStatus], None], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    found(stack())
+    monkeypatch.setattr(devstack, "down", lambda settings, *, force: True)
+    (cli.directory / "swarmq.toml").write_text("model = \n")
+    done = cli.run(command)
+    assert done.code == 0
+    assert done.err.startswith("warning: settings: swarmq.toml: Invalid value")
+
+
 def test_status(cli: Cli, found: Callable[[StackStatus], None], monkeypatch: pytest.MonkeyPatch) -> None:
     found(stack())
     out = cli.run("status").out

@@ -64,7 +64,7 @@ def test_a_back_edge_is_a_cycle_and_names_it(plan: Plan, data: st.DataObject) ->
     [
         ([], "subtasks"),
         ([{"name": "a"}], "instruction"),
-        ([{"name": "a", "instruction": "x", "color": "red"}], "subtasks.0.color: no such field"),
+        ([{"name": "a", "instruction": "x", "color": "red"}], "subtask 'a': color: no such field"),
         ([{"name": "a", "instruction": "x", "dependencies": ["b"]}], "unknown dependency 'b'"),
         ([{"name": "Fix it", "instruction": "x"}, {"name": "fix-it", "instruction": "y"}], "too close"),
         ([{"name": "!!!", "instruction": "x"}], "letter"),
