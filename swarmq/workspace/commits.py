@@ -126,7 +126,10 @@ def changed_files(clone: PrivateClone, worktree: Worktree) -> tuple[str, ...]:
 
 def refused_files(clone: PrivateClone, worktree: Worktree) -> tuple[str, ...]:
     """Why files that are there cannot become part of a finished commit; each names its file."""
-    return _staged(clone, worktree, strict=False)[1]
+    try:
+        return _staged(clone, worktree, strict=False)[1]
+    except UncommittableError as error:  # git cannot even look
+        return (str(error),)
 
 
 def staged_tree(clone: PrivateClone, worktree: Worktree) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from swarmq.errors import WorkspaceError
 from swarmq.workspace.git import GitAt, shown
+from swarmq.workspace.listing import list_files, refuse_pipes
 
 MAX_FILE_BYTES = 100 * 1024 * 1024
 """Larger files are not taken into commits (no forge accepts them); 100 MB is GitHub's limit."""
@@ -41,8 +42,7 @@ class Staged:
 
 def changed_names(view: GitAt) -> list[str]:
     """Paths that differ from the index or are new and not ignored; a nested repository ends with a slash."""
-    listed = view.run("ls-files", "--modified", "--others", "--exclude-standard", "--deduplicate", "-z")
-    return listed.names
+    return list_files(view, "--modified", "--others", "--exclude-standard", "--deduplicate")
 
 
 def stage(view: GitAt, *, strict: bool) -> Staged:
@@ -50,7 +50,7 @@ def stage(view: GitAt, *, strict: bool) -> Staged:
 
     What cannot be committed is left out and told: unreadable, larger than 100 MB, a name that git refuses, not of the
     encoding that its attributes say, a submodule that is new or at another commit. What git fails at for other reasons
-    is left out as well, or, if ``strict``, raises WorkspaceError.
+    is left out as well, or, if ``strict``, raises WorkspaceError. UncommittableError where git cannot even look.
     """
     root = _present(view)
     identity = os.lstat(root).st_ino
@@ -60,6 +60,7 @@ def stage(view: GitAt, *, strict: bool) -> Staged:
     if gone:
         refused += _update_index(view, gone, "--force-remove", strict=strict)
     if taken:
+        refuse_pipes(root, taken)
         refused += _update_index(view, taken, "--add", "--remove", "--replace", strict=strict)
     _present(view, identity)
     return Staged(bool(taken or gone), tuple(dict.fromkeys(refused)))
