@@ -11,6 +11,7 @@ from pathlib import Path
 from swarmq.errors import UncommittableError, WorkspaceError
 from swarmq.workspace.adoption import adopted_head
 from swarmq.workspace.commit_object import CommitObject, checkpoint_message, with_trailers
+from swarmq.workspace.copied_names import copied_names
 from swarmq.workspace.git import IDENTITY
 from swarmq.workspace.loose_objects import store_commit
 from swarmq.workspace.private_clone import PrivateClone, valid_commit
@@ -143,7 +144,7 @@ def _staged(clone: PrivateClone, worktree: Worktree, *, strict: bool) -> tuple[s
     if not index.is_file():
         raise WorkspaceError(f"the worktree {worktree.path} has been removed")
     seconds_old = time.time() - index.stat().st_mtime
-    found = stage(view, strict=strict)
+    found = stage(view, strict=strict, left_out=copied_names(clone, worktree.path))
     if worktree.path not in clone.settled and seconds_old > RACY_SECONDS:
         if not found.changed:
             view.run("update-index", "--force-write-index")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,8 @@ def changed_names(view: GitAt) -> list[str]:
     return list_files(view, "--modified", "--others", "--exclude-standard", "--deduplicate")
 
 
-def stage(view: GitAt, *, strict: bool) -> Staged:
-    """Bring the index up to date with the files.
+def stage(view: GitAt, *, strict: bool, left_out: Collection[str] = ()) -> Staged:
+    """Bring the index up to date with the files, but for those to be left out.
 
     What cannot be committed is left out and told: unreadable, larger than 100 MB, a name that git refuses, not of the
     encoding that its attributes say, a submodule that is new or at another commit. What git fails at for other reasons
@@ -54,7 +54,7 @@ def stage(view: GitAt, *, strict: bool) -> Staged:
     """
     root = _present(view)
     identity = os.lstat(root).st_ino
-    names = changed_names(view)
+    names = [name for name in changed_names(view) if name not in left_out]
     taken, gone, refused = _sorted_out(view, root, names)
     _present(view, identity)  # a directory removed while git looked at it would read as "all files deleted"
     if gone:
