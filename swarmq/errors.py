@@ -11,6 +11,7 @@
     │   ├── StoreError             Redis does not answer, or refuses
     │   ├── WorkspaceError         git or the file system refuses
     │   │   ├── DiskFullError      no space is left: may pass later, or on another machine
+    │   │   ├── GitTimeout         a git command was ended because it took too long
     │   │   ├── SetupError         the swarm's setup command did not succeed in a new worktree
     │   │   └── UncommittableError files that an agent left cannot become a commit
     │   ├── ClusterError           Kubernetes does not answer, or does not let swarmq do what pods need
@@ -63,6 +64,10 @@ class WorkspaceError(EnvironmentFault):
 
 class DiskFullError(WorkspaceError):
     """No space, or no quota, is left where the files are. Says nothing of the work: it may go on later or elsewhere."""
+
+
+class GitTimeout(WorkspaceError):
+    """A git command did not end in its time and was killed."""
 
 
 class SetupError(WorkspaceError):

@@ -17,7 +17,16 @@ from swarmq.agent.tools.base import Toolbox, ToolContext
 from swarmq.agent.tools.recall import recall
 from swarmq.agent.verifying import BranchVerify, VerifyPlace
 from swarmq.crash_points import CrashPoint, reached
-from swarmq.errors import DiskFullError, EnvironmentFault, LeaseLost, SchemaError, StoreError, ToolError, UsageError
+from swarmq.errors import (
+    DiskFullError,
+    EnvironmentFault,
+    LeaseLost,
+    SchemaError,
+    StoreError,
+    ToolError,
+    UncommittableError,
+    UsageError,
+)
 from swarmq.fleet.beginning import announce, look_back
 from swarmq.fleet.continuing import Continuation, note_for
 from swarmq.fleet.journal import StoreJournal
@@ -80,6 +89,8 @@ class BranchWork:
             return None
         except (LeaseLost, StoreError, DiskFullError):
             raise
+        except UncommittableError as error:
+            return await self._failed(str(error), fault="agent")
         except (EnvironmentFault, SchemaError, UsageError, ToolError) as error:
             return await self._failed(str(error))
         except Exception as error:  # a bug of ours must end this branch alone, with its reason, and not the stage
@@ -257,8 +268,8 @@ class BranchWork:
             log.warning("no checkpoint of the cancelled branch", error=str(error))
         return self._with_kept_worktree(self._ended(Exit.CANCELLED, reason))
 
-    async def _failed(self, error: str) -> Outcome:
-        return self._with_kept_worktree(self._ended(Exit.FAILED, error).model_copy(update={"fault": "infrastructure"}))
+    async def _failed(self, error: str, fault: str = "infrastructure") -> Outcome:
+        return self._with_kept_worktree(self._ended(Exit.FAILED, error).model_copy(update={"fault": fault}))
 
     def _ended(self, exit_: Exit, error: str) -> Outcome:
         return self.journal.ended(exit_, error, duration_seconds=self._duration(), continued_from=self._continued_from)

@@ -12,6 +12,7 @@ import base64
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import structlog
 from pydantic import SecretStr
@@ -23,7 +24,7 @@ from swarmq.agent.prompts import opening_messages, project_instructions, resume_
 from swarmq.agent.tools.base import Toolbox, ToolContext
 from swarmq.agent.tools.recall import recall
 from swarmq.agent.verifying import BranchVerify, VerifyPlace
-from swarmq.errors import SwarmqError, WorkspaceError
+from swarmq.errors import SwarmqError, UncommittableError, WorkspaceError
 from swarmq.models.branch import Exit, Outcome
 from swarmq.models.messages import Message
 from swarmq.models.plan import Kind
@@ -121,6 +122,8 @@ class _Run:
         try:
             await self._open()
             return await self._conclude(await self._agent())
+        except UncommittableError as error:
+            return self._failed(str(error), fault="agent")
         except SwarmqError as error:
             return self._failed(str(error))
         except Exception as error:
@@ -247,11 +250,11 @@ class _Run:
         pack = await self._pack(repository, access, made.commit) if isinstance(made, CommitInfo) else None
         return with_commit(outcome, made), pack
 
-    def _failed(self, error: str) -> ResultRecord:
+    def _failed(self, error: str, fault: Literal["agent", "infrastructure"] = "infrastructure") -> ResultRecord:
         seen = self.journal.observe().observation
         outcome = Outcome(
             exit=Exit.FAILED,
-            fault="infrastructure",
+            fault=fault,
             error=error,
             steps=seen.steps,
             duration_seconds=self._seconds(),

@@ -12,9 +12,11 @@ import contextlib
 import os
 import re
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from swarmq.errors import WorkspaceError
+from swarmq.workspace.copied_names import copied_names
 from swarmq.workspace.git import GitAt
 from swarmq.workspace.private_clone import PrivateClone
 from swarmq.workspace.staging import MAX_FILE_BYTES
@@ -33,8 +35,8 @@ READING_SECONDS = 30.0
 def adopted_head(clone: PrivateClone, worktree: Worktree) -> str:
     """The commit that the agent's work stands on: its own last one, if that descends from the branch's base.
 
-    Otherwise (HEAD moved back or to other history, ``.git`` deleted or broken, merges where none are kept) the base: no
-    work is lost, because the files are taken as they are.
+    Otherwise (HEAD moved back or to other history, ``.git`` deleted or broken, merges where none are kept, a commit
+    with a file that was only copied here) the base: no work is lost, because the files are taken as they are.
     """
     head = head_of(worktree.path / ".git")
     if head is None:
@@ -56,12 +58,24 @@ def _adopt(clone: PrivateClone, worktree: Worktree, head: str) -> str:
             return worktree.base
         if not clone.keeps_merges and has_merges(borrowing, worktree.base, head):
             return worktree.base
+        copied = copied_names(clone, worktree.path)
+        if copied and _touches(borrowing, worktree.base, head, copied):
+            return worktree.base
         wanted = f"{head}\n^{worktree.base}\n^{worktree.head}\n".encode()
         pack = borrowing.run("pack-objects", "--revs", "--stdout", "-q", stdin=wanted, limit_bytes=PACK_BYTES).stdout
         clone.git.run("index-pack", "--stdin", "--strict", stdin=pack)
         return head if clone.git.run(*descends, accept=(0, 1)).status == 0 else worktree.base
     except WorkspaceError:  # broken, endless or crafted objects
         return worktree.base
+
+
+def _touches(git: GitAt, base: str, tip: str, names: Collection[str]) -> bool:
+    """Whether a commit between the two adds, changes or removes one of these files."""
+    if any("\n" in name for name in names):  # which the list cannot hold
+        return True
+    listed = "\n".join([tip, f"^{base}", "--", *names, ""])
+    command = ("rev-list", "--max-count=1", "--full-history", "--stdin")
+    return git.run(*command, stdin=os.fsencode(listed), variables={"GIT_LITERAL_PATHSPECS": "1"}).text != ""
 
 
 def has_merges(git: GitAt, base: str, tip: str) -> bool:

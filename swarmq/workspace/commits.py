@@ -11,6 +11,7 @@ from pathlib import Path
 from swarmq.errors import UncommittableError, WorkspaceError
 from swarmq.workspace.adoption import adopted_head
 from swarmq.workspace.commit_object import CommitObject, checkpoint_message, with_trailers
+from swarmq.workspace.copied_names import copied_names
 from swarmq.workspace.git import IDENTITY
 from swarmq.workspace.loose_objects import store_commit
 from swarmq.workspace.private_clone import PrivateClone, valid_commit
@@ -126,7 +127,10 @@ def changed_files(clone: PrivateClone, worktree: Worktree) -> tuple[str, ...]:
 
 def refused_files(clone: PrivateClone, worktree: Worktree) -> tuple[str, ...]:
     """Why files that are there cannot become part of a finished commit; each names its file."""
-    return _staged(clone, worktree, strict=False)[1]
+    try:
+        return _staged(clone, worktree, strict=False)[1]
+    except UncommittableError as error:  # git cannot even look
+        return (str(error),)
 
 
 def staged_tree(clone: PrivateClone, worktree: Worktree) -> str:
@@ -140,7 +144,7 @@ def _staged(clone: PrivateClone, worktree: Worktree, *, strict: bool) -> tuple[s
     if not index.is_file():
         raise WorkspaceError(f"the worktree {worktree.path} has been removed")
     seconds_old = time.time() - index.stat().st_mtime
-    found = stage(view, strict=strict)
+    found = stage(view, strict=strict, left_out=copied_names(clone, worktree.path))
     if worktree.path not in clone.settled and seconds_old > RACY_SECONDS:
         if not found.changed:
             view.run("update-index", "--force-write-index")

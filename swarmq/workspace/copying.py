@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 
 from swarmq.errors import WorkspaceError
+from swarmq.workspace.copied_names import note_copied
 from swarmq.workspace.git import GitAt
 from swarmq.workspace.private_clone import PrivateClone
 from swarmq.workspace.worktrees import Worktree
@@ -15,7 +16,7 @@ from swarmq.workspace.worktrees import Worktree
 def copy_ignored(clone: PrivateClone, worktree: Worktree, globs: Sequence[str]) -> tuple[str, ...]:
     """Copy the ignored files that match a glob (``**`` crosses directories); a directory's name means all in it.
 
-    Links are copied as links, and what is there already stays.
+    Links are copied as links, and what is there already stays. What was copied is never committed.
     """
     copied: list[str] = []
     root = os.path.realpath(worktree.path)
@@ -31,6 +32,7 @@ def copy_ignored(clone: PrivateClone, worktree: Worktree, globs: Sequence[str]) 
                 raise WorkspaceError(f"copy: {name!r} would leave the worktree through a link")
             if os.path.lexists(target):
                 continue
+            note_copied(clone, worktree.path, [name])
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(clone.repo / name, target, follow_symlinks=False)
             copied.append(name)

@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from swarmq.errors import DiskFullError, EnvironmentFault, WorkspaceError
+from swarmq.errors import DiskFullError, EnvironmentFault, GitTimeout, WorkspaceError
 from swarmq.workspace.git_settings import environment
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ STALE_LOCK_SECONDS = 10.0
 IDENTITY = "swarmq <swarmq@localhost>"
 _DISK_FULL = re.compile("No space left on device|Disk quota exceeded|Out of diskspace|couldn't write '")
 """The last is what git says of a ref that could be opened and not be written, without the reason."""
+_TIMED_OUT = 'Timeout: the command "'
+"""With this begins what GitPython puts in the place of the messages of a command that it killed."""
 _HELD_LOCK = re.compile(r"Unable to create '(?P<lock>.+?\.lock)': File exists", re.DOTALL)
 
 
@@ -95,6 +97,8 @@ class GitAt:
     ) -> GitResult:
         """Run one command to its end; blocking. Raises WorkspaceError with git's reason for other exit codes.
 
+        GitTimeout where it took longer than ``timeout_seconds``.
+
         A lock that another process holds is waited for up to 15 s. ``limit_bytes`` keeps only that much of the output.
         """
         deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
@@ -104,6 +108,8 @@ class GitAt:
             lock = _HELD_LOCK.search(result.stderr) if result.status != 0 else None
             if lock is None and result.status in accept:
                 return result
+            if result.stderr.startswith(_TIMED_OUT):
+                raise GitTimeout(f"git {arguments[0]} took longer than {self.timeout_seconds:g} s")
             if lock is None or time.monotonic() > deadline:
                 kind = DiskFullError if _DISK_FULL.search(result.stderr) else WorkspaceError
                 raise kind(f"git {arguments[0]} failed: {_reason(result)}")

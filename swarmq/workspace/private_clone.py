@@ -4,6 +4,7 @@
                        /worktrees/   one directory per agent, each with a git directory of its own
                        /indexes/     the index through which we look at each worktree
                        /fences/      the fencing tokens of each branch, and locks
+                       /copied/      names of the files that were copied into each worktree
 
 ``git worktree`` would make agents share their refs, stash and configuration: ``git stash pop`` of one would take the
 changes of another, ``git checkout -b fix`` would work for one only, and a filter or fsmonitor command written by one
@@ -79,6 +80,7 @@ class PrivateClone:
         self.worktrees = self.directory / "worktrees"
         self.indexes = self.directory / "indexes"
         self.fences = self.directory / "fences"
+        self.copied = self.directory / "copied"
         self.git = GitAt(git_dir=self.git_dir, private=True)
         self.base_ref = f"refs/swarmq/{swarm_id}/base"
         self.integration_ref = f"refs/heads/swarmq/{swarm_id}"

@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from swarmq.errors import WorkspaceError
 from swarmq.workspace.git import GitAt, shown
+from swarmq.workspace.listing import list_files, refuse_pipes
 
 MAX_FILE_BYTES = 100 * 1024 * 1024
 """Larger files are not taken into commits (no forge accepts them); 100 MB is GitHub's limit."""
@@ -41,25 +42,25 @@ class Staged:
 
 def changed_names(view: GitAt) -> list[str]:
     """Paths that differ from the index or are new and not ignored; a nested repository ends with a slash."""
-    listed = view.run("ls-files", "--modified", "--others", "--exclude-standard", "--deduplicate", "-z")
-    return listed.names
+    return list_files(view, "--modified", "--others", "--exclude-standard", "--deduplicate")
 
 
-def stage(view: GitAt, *, strict: bool) -> Staged:
-    """Bring the index up to date with the files.
+def stage(view: GitAt, *, strict: bool, left_out: Collection[str] = ()) -> Staged:
+    """Bring the index up to date with the files, but for those to be left out.
 
     What cannot be committed is left out and told: unreadable, larger than 100 MB, a name that git refuses, not of the
     encoding that its attributes say, a submodule that is new or at another commit. What git fails at for other reasons
-    is left out as well, or, if ``strict``, raises WorkspaceError.
+    is left out as well, or, if ``strict``, raises WorkspaceError. UncommittableError where git cannot even look.
     """
     root = _present(view)
     identity = os.lstat(root).st_ino
-    names = changed_names(view)
+    names = [name for name in changed_names(view) if name not in left_out]
     taken, gone, refused = _sorted_out(view, root, names)
     _present(view, identity)  # a directory removed while git looked at it would read as "all files deleted"
     if gone:
         refused += _update_index(view, gone, "--force-remove", strict=strict)
     if taken:
+        refuse_pipes(root, taken)
         refused += _update_index(view, taken, "--add", "--remove", "--replace", strict=strict)
     _present(view, identity)
     return Staged(bool(taken or gone), tuple(dict.fromkeys(refused)))

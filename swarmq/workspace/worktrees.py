@@ -187,11 +187,12 @@ def making(clone: PrivateClone, worktree: Worktree) -> Iterator[GitAt]:
 
 
 def remove_worktree(clone: PrivateClone, path: Path) -> None:
-    """Remove a directory below ``worktrees`` and our index of it; its commits stay in the clone."""
+    """Remove a directory below ``worktrees`` and what we know of it; its commits stay in the clone."""
     if path.parent != clone.worktrees:
         raise WorkspaceError(f"{path} is not a worktree of swarm {clone.swarm_id}")
     remove_tree(path)
     (clone.indexes / path.name).unlink(missing_ok=True)
+    (clone.copied / path.name).unlink(missing_ok=True)
 
 
 def remove_tree(path: Path) -> None:

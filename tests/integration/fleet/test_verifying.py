@@ -31,6 +31,7 @@ from swarmq.models.swarm import SwarmRecord, SwarmSpec, SwarmState
 from swarmq.models.verify import VerifyReport
 from swarmq.settings import load_settings
 from swarmq.store.store import Store
+from swarmq.workspace import listing
 from swarmq.workspace.processes import find_processes
 from swarmq.workspace.swarm_repository import SwarmRepository
 
@@ -196,6 +197,21 @@ async def test_files_that_cannot_be_committed_are_the_agents_failure(
     record = await end(runtime)
     assert record.result is not None
     assert "lib is a new submodule" in record.result.report
+
+
+async def test_a_pipe_that_git_would_wait_at_is_the_agents_failure(
+    runtime: Runtime, models: OneModel, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "LISTING_SECONDS", 0.5)
+    pipe = "mkdir d; mkfifo d/.gitignore"
+    models.model = FakeModel(WRITES, says("", call("bash", "b", command=pipe)), DONE)
+    await begin(runtime, repo)
+    outcome = (await run(runtime)).outcome
+    assert outcome is not None
+    assert (outcome.exit, outcome.fault) == (Exit.FAILED, "agent")
+    assert outcome.error is not None
+    assert "git reads d/.gitignore" in outcome.error
+    assert outcome.checkpoint is not None, "what was saved before stays"
 
 
 async def test_files_that_come_behind_verify_are_the_agents_failure_too(

@@ -290,6 +290,46 @@ async def test_copy_ignored(user: Path, base: str, swarm: SwarmRepository) -> No
         await swarm.copy_ignored(worktree, ["cfg/*"])
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo '*.log' > .gitignore",
+        "echo '!.env' >> .gitignore",
+        "echo '*.log' > .gitignore; git add -A; git commit -qm Mine",
+        "git add -f .env; git commit -qm Mine; git rm -q --cached .env; git commit -qm Gone",
+    ],
+    ids=["forgotten", "negated", "committed", "committed and removed"],
+)
+async def test_what_was_copied_is_never_committed(
+    script: str, user: Path, base: str, swarm: SwarmRepository, tmp_path: Path
+) -> None:
+    """Not in a commit of the agent's own either, and not by another process or a second copying."""
+    write(user, {".env": "KEY=secret\n", "build/deep/[x]": "secret"})
+    worktree = await swarm.open_worktree("a", 1, base)
+    assert len(await swarm.copy_ignored(worktree, [".env", "build"])) == 2
+    assert await swarm.copy_ignored(worktree, [".env", "build"]) == ()
+    shell(worktree.path, f"echo work > work; {script}")
+    saved = await swarm.checkpoint(worktree, None)
+    assert saved is not None
+    made = await SwarmRepository(tmp_path / "state", SWARM, user, base).commit(worktree, message="x", trailers={})
+    assert made is not None
+    assert "work" in made.files
+    where = clone_of(swarm)
+    reachable = git(where, "rev-list", "--objects", "--no-object-names", saved, made.commit, f"^{base}").split()
+    assert not [one for one in reachable if "secret" in git(where, "cat-file", "-p", one)]
+    assert not {".env", "build/deep/[x]"} & {*made.files, *names_at(where, saved)}
+
+
+async def test_commits_of_an_agent_that_hold_nothing_copied_stay(user: Path, base: str, swarm: SwarmRepository) -> None:
+    write(user, {".env": "KEY=secret\n"})
+    worktree = await swarm.open_worktree("a", 1, base)
+    await swarm.copy_ignored(worktree, [".env"])
+    shell(worktree.path, "echo 1 > one; git add -A; git commit -qm One; echo 2 > two")
+    made = await swarm.commit(worktree, message="Two", trailers={})
+    assert made is not None
+    assert git(clone_of(swarm), "log", "--format=%s", f"{base}..{made.commit}").split("\n") == ["Two", "One"]
+
+
 async def test_author_and_trailers(base: str, swarm: SwarmRepository) -> None:
     worktree = await swarm.open_worktree("a", 1, base)
     write(worktree.path, {"a": "1"})
