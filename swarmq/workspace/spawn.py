@@ -53,7 +53,7 @@ async def spawn(
     stderr: int,
     stdin: int | None = None,
 ) -> asyncio.subprocess.Process:
-    """A child in a session of its own, without terminal, nor input but for ``stdin``. Raises OSError if it cannot start.
+    """A child in a session of its own, without terminal, nor input but for ``stdin``. OSError if it cannot start.
 
     Starting one holds the loop for 2 ms. A hundred agents that start theirs in the same moment would hold it for
     200 ms, so each waits for its turn and other work runs in between.
