@@ -2,6 +2,6 @@
 
 import sys
 
-from swarmq.cli.main import main
+from swarmq.cli.entry import main
 
 sys.exit(main())

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -19,16 +20,17 @@ from swarmq.fleet.continuing import prospects
 from swarmq.fleet.dispatch import Dispatcher
 from swarmq.fleet.ending import cancel_branch, cancel_swarm
 from swarmq.fleet.gc import collect_garbage
+from swarmq.fleet.named_models import with_sound_models
 from swarmq.fleet.pausing import pause_swarm, resume_swarm
-from swarmq.fleet.spending import require_price
+from swarmq.fleet.spending import count_planning
 from swarmq.models.branch import BranchRecord
 from swarmq.models.collapse import ScoreEntry
 from swarmq.models.events import Event, EventType
+from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions, changed_options
 from swarmq.models.plan import Plan
 from swarmq.models.retry import Prospect
 from swarmq.models.swarm import SwarmRecord, SwarmResult, SwarmSpec, SwarmState, SwarmStatus
-from swarmq.providers.registry import Models
 from swarmq.settings import Settings, load_settings
 from swarmq.store.connection import Gate
 from swarmq.store.shared import SharedResult
@@ -36,6 +38,8 @@ from swarmq.store.store import Store
 from swarmq.store.transcripts import Entry
 from swarmq.workspace.publishing import fast_forward
 from swarmq.workspace.swarm_repository import SwarmRepository
+
+_log = logging.getLogger(__name__)
 
 
 class AsyncSwarmHandle:
@@ -45,9 +49,7 @@ class AsyncSwarmHandle:
     """
 
     def __init__(self, client: AsyncClient, swarm_id: str, *, joined: bool = False) -> None:
-        self._client = client
-        self.id = swarm_id
-        self.joined = joined
+        self._client, self.id, self.joined = client, swarm_id, joined
 
     async def record(self) -> SwarmRecord:
         """Everything the store knows of the swarm."""
@@ -111,8 +113,7 @@ class AsyncSwarmHandle:
     async def diff(self, branch: str | None = None, *, stat: bool = False) -> str:
         """The change of the swarm, or of one branch, against the commit that it started from."""
         record = await self.record()
-        repository = self._client.repository(record.spec)
-        base = record.spec.base_commit or ""
+        repository, base = self._client.repository(record.spec), record.spec.base_commit or ""
         if branch is None:
             return await repository.diff(base, await repository.integration_commit(), stat=stat)
         found = await self._client.store.branches.load(self.id, branch)
@@ -165,16 +166,22 @@ class AsyncClient:
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         self.settings = settings or load_settings()
         self._url = url or self.settings.broker()
+        self._embedded = self._url is None
         self._store: Store | None = None
         self._dispatch: Dispatcher | None = None
 
-    async def _connect(self) -> None:
-        if self._store is not None:
-            return
-        if self._url is None:
+    async def _connect(self, *, submits: bool = False) -> None:
+        """Only who ``submits`` work brings keys and endpoints to the embedded workers: they restart for new ones."""
+        if self._embedded and (submits or self._store is None):
             from swarmq.devstack import ensure  # only who uses it pays for it
 
-            self._url = (await asyncio.to_thread(ensure, self.settings)).redis_url
+            info = await asyncio.to_thread(ensure, self.settings, bring_variables=submits)
+            self._url = info.redis_url
+            if info.notice:
+                _log.warning(info.notice)
+        if self._store is not None:
+            return
+        assert self._url is not None
         settings = self.settings
         gate = Gate.open(
             self._url, retry_seconds=settings.redis_retry_seconds, max_connections=settings.redis_max_connections
@@ -220,25 +227,19 @@ class AsyncClient:
         *,
         repo: str | Path | None = None,
         plan: Plan | None = None,
+        plan_usage: Usage | None = None,
         context: str = "",
         **options: Any,
     ) -> AsyncSwarmHandle:
-        """Record the swarm and have it planned. What is wrong with task, options, plan or repository is raised here,
-        and nothing is started; models and their keys are the workers' to check, before the first model call."""
+        """Record the swarm and have it planned; what making ``plan`` has used counts as the swarm's. What is wrong with
+        the request is raised here, and nothing is started: ``with_sound_models`` says what is known of models."""
         if isinstance(task, Plan):
             plan, task = task, "; ".join(subtask.name for subtask in task.subtasks)
         task_id = str(uuid.uuid4())
         submission = Submission(
             task, context or None, str(repo) if repo else None, plan.model_dump(mode="json") if plan else None, options
         )
-        spec = await checked_spec(submission, swarm_id_for(task_id), task_id)
-        return await self._start(spec)
-
-    def _check_cost_limit(self, options: SwarmOptions) -> None:
-        """As far as this side knows the models; the workers check again. OptionError."""
-        named = {options.model or self.settings.model, options.planner_model} - {None}
-        known = [name for name in named if name and self.settings.endpoint(name.partition(":")[0]) is not None]
-        require_price(Models(self.settings), options, sorted(known))
+        return await self._start(await checked_spec(submission, swarm_id_for(task_id), task_id), None, plan_usage)
 
     async def resubmit(self, record: SwarmRecord, *, anew: bool = False, **options: Any) -> AsyncSwarmHandle:
         """The same task and plan from the same commit, as a new swarm that knows the old one. OptionError."""
@@ -252,16 +253,17 @@ class AsyncClient:
             "retry_of": record.spec.id,
             "anew": anew,
         }
-        return await self._start(record.spec.model_copy(update=changes))
+        return await self._start(record.spec.model_copy(update=changes), record.spec.options, None)
 
-    async def _start(self, spec: SwarmSpec) -> AsyncSwarmHandle:
-        self._check_cost_limit(spec.options)
-        await self._connect()
+    async def _start(self, spec: SwarmSpec, known: SwarmOptions | None, plan_usage: Usage | None) -> AsyncSwarmHandle:
+        spec = with_sound_models(self.settings, spec, known, embedded=self._embedded)
+        await self._connect(submits=True)
         if spec.options.baseline is not None:
             await self.store.swarms.load(spec.options.baseline)  # told now, and not as a figure that is missing later
         swarm_id = await self.store.swarms.create(spec)
         joined = swarm_id != spec.id  # the idempotency key's first swarm, which is under way or has ended
         if not joined:
+            await count_planning(self.store.budgets, self.settings, spec, plan_usage)
             await self.dispatch.plan(swarm_id)
         return AsyncSwarmHandle(self, swarm_id, joined=joined)
 

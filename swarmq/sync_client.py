@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 from swarmq.background import BackgroundLoop
 from swarmq.client import AsyncClient, AsyncSwarmHandle
 from swarmq.models.events import Event
+from swarmq.models.messages import Usage
 from swarmq.models.plan import Plan
 from swarmq.models.retry import Prospect
 from swarmq.settings import Settings
@@ -93,12 +94,12 @@ class Client:
         *,
         repo: str | Path | None = None,
         plan: Plan | None = None,
+        plan_usage: Usage | None = None,
         context: str = "",
         **options: Any,
     ) -> SwarmHandle:
-        """Record the swarm and have it planned. What is wrong with task, options, plan or repository is raised here,
-        and nothing is started; models and their keys are the workers' to check, before the first model call."""
-        coroutine = self._inner.submit(task, repo=repo, plan=plan, context=context, **options)
+        """Record the swarm and have it planned; AsyncClient.submit tells what is raised before anything is started."""
+        coroutine = self._inner.submit(task, repo=repo, plan=plan, plan_usage=plan_usage, context=context, **options)
         return SwarmHandle(self._background, self._background.run(coroutine))
 
     def get(self, swarm_id: str) -> SwarmHandle:

@@ -41,3 +41,11 @@ def pod_specs(overlay: str) -> Iterator[tuple[str, Object, Object]]:
 
 def containers(spec: Object) -> list[Object]:
     return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def labels_match(selector: Object, labels: dict[str, str]) -> bool:
+    pairs: dict[str, str] = selector.get("matchLabels", {})
+    rules: list[Object] = selector.get("matchExpressions", [])
+    assert {rule["operator"] for rule in rules} <= {"In"}
+    wanted = all(labels.get(name) == value for name, value in pairs.items())
+    return wanted and all(labels.get(rule["key"]) in rule["values"] for rule in rules)

@@ -13,6 +13,7 @@ from swarmq.cli.session import AsJson, SomeBranch, SwarmId, connected, find_bran
 
 if TYPE_CHECKING:
     from swarmq.client import AsyncSwarmHandle
+    from swarmq.models.branch import BranchRecord
 
 app = command_app()
 
@@ -29,12 +30,13 @@ def transcript(
     async def go() -> None:
         async with connected() as client:
             handle = await client.get(swarm_id)
-            entries = await handle.transcript(await _only_branch(handle, branch))
+            found = await _only_branch(handle, branch)
+            entries = await handle.transcript(found.spec.id)
         if as_json:
             emit_json(entries)
             return
         if not entries:
-            note("nothing was said yet")
+            note(_why_nothing(found))
         from swarmq.cli.conversation import render
 
         for line in render(entries, full=full):
@@ -43,17 +45,27 @@ def transcript(
     wait_for(go())
 
 
-async def _only_branch(handle: AsyncSwarmHandle, given: str | None) -> str:
+def _why_nothing(branch: BranchRecord) -> str:
+    """Why a branch has no conversation. ``cached_from`` is SWARM/BRANCH."""
+    outcome = branch.outcome
+    if outcome is None:
+        return "nothing was said yet"
+    if outcome.cached_from:
+        return f"taken from the cache: swarmq transcript {outcome.cached_from.replace('/', ' ')}"
+    return "nothing was said"
+
+
+async def _only_branch(handle: AsyncSwarmHandle, given: str | None) -> BranchRecord:
     """The branch that was named, or the only one there is."""
     from swarmq.errors import UsageError
 
     if given is not None:
-        return (await find_branch(handle, given)).spec.id
+        return await find_branch(handle, given)
     branches = await handle.branches()
     if len(branches) != 1:
         names = ", ".join(branch.spec.id for branch in branches) or "none yet"
         raise UsageError(f"name a branch of swarm {handle.id}: {names}")
-    return branches[0].spec.id
+    return branches[0]
 
 
 @app.command()

@@ -29,7 +29,8 @@ def show(
     if as_json:
         emit_json({name: {"value": values[name], "origin": sources[name]} for name in values} if origin else values)
     elif origin:
-        table(("setting", "value", "origin"), [(name, _text(value), sources[name]) for name, value in values.items()])
+        rows = [(name, _text(value), sources[name]) for name, value in values.items()]
+        table(("setting", "value", "origin"), rows, least={"value": 12, "origin": 12})
     else:
         pairs([(name, _text(value)) for name, value in values.items()])
 

@@ -74,6 +74,7 @@ async def servers(settings: Settings, swarm_id: str | None = None) -> list[Findi
     """
     from swarmq import devstack
     from swarmq.cli import checks
+    from swarmq.cli.reports import reported
     from swarmq.errors import SwarmqError, UsageError
 
     embedded = settings.broker() is None
@@ -86,8 +87,9 @@ async def servers(settings: Settings, swarm_id: str | None = None) -> list[Findi
     try:
         async with connected(settings) as client:
             only = None if swarm_id is None else (await client.get(swarm_id)).id
+            found = await reported(client, settings)
             look = await client.store.health.look(BROKER_QUEUES, only)
-            return judge(settings, look, list(await client.workers()), embedded, explained=only is not None)
+            return judge(settings, look, found, embedded, explained=only is not None)
     except UsageError:
         raise
     except SwarmqError as error:

@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     LIMIT = 4
     ENVIRONMENT = 5
     INTERRUPTED = 130
+    PIPE = 141
 
 
 def of_error(error: SwarmqError) -> ExitCode:

@@ -97,7 +97,8 @@ def closing(result: SwarmResult) -> list[str]:
         )
     if result.branch:
         lines.append(f"branch: {result.branch} ({(result.commit or '')[:10]})")
-        lines.append(f"look:   swarmq diff {result.id}    take it over: swarmq merge {result.id}")
+        into = "" if result.base_branch else " --into BRANCH"  # a detached HEAD is no branch that could move
+        lines.append(f"look:   swarmq diff {result.id}    take it over: swarmq merge {result.id}{into}")
     if not result.success and result.subtasks:
         lines.append(f"again:  swarmq retry {result.id} --failed    details: swarmq show {result.id}")
     return lines

@@ -15,7 +15,7 @@ import typer
 from swarmq.cli.exits import ExitCode
 from swarmq.cli.lazy import command_app
 from swarmq.cli.render import plain, write
-from swarmq.cli.session import AsJson, SomeBranch, connected, end, wait_for
+from swarmq.cli.session import AsJson, SomeBranch, connected, end, find_branch, wait_for
 
 app = command_app()
 
@@ -47,7 +47,7 @@ def logs(
     if level not in LEVELS:
         raise UsageError(f"--level {level}: choose one of {', '.join(LEVELS)}")
     directory = devstack.status(settings).log_dir
-    wanted = {"swarm": wait_for(_resolve(swarm_id)) if swarm_id else None, "branch": branch}
+    wanted = wait_for(_resolve(swarm_id, branch)) if swarm_id else {}
     files = dict.fromkeys(sorted(directory.glob("*.log*")), 0) if directory.is_dir() else {}
     lines = [line for line in merge(files) if _matches(line, wanted, level)]
     for line in lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]:
@@ -63,9 +63,13 @@ def logs(
         end(ExitCode.INTERRUPTED)
 
 
-async def _resolve(swarm_id: str) -> str:
+async def _resolve(swarm_id: str, branch: str | None) -> dict[str, str]:
+    """What a line of that swarm, and of that branch where one is named, has in it."""
     async with connected() as client:
-        return (await client.get(swarm_id)).id
+        handle = await client.get(swarm_id)
+        if branch is None:
+            return {"swarm": handle.id}
+        return {"swarm": handle.id, "branch": (await find_branch(handle, branch)).spec.id}
 
 
 def merge(offsets: dict[Path, int]) -> Iterator[dict[str, Any]]:
@@ -109,11 +113,11 @@ def _new_lines(directory: Path, offsets: dict[Path, int]) -> Iterable[dict[str, 
         time.sleep(POLL_SECONDS)
 
 
-def _matches(line: dict[str, Any], wanted: dict[str, str | None], level: str) -> bool:
+def _matches(line: dict[str, Any], wanted: dict[str, str], level: str) -> bool:
     rank = LEVELS.index(line["level"]) if line.get("level") in LEVELS else len(LEVELS)
     if rank < LEVELS.index(level):
         return False
-    return all(value is None or line.get(key) == value for key, value in wanted.items())
+    return all(line.get(key) == value for key, value in wanted.items())
 
 
 def _print(line: dict[str, Any], as_json: bool) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,15 +58,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
             utf_8 = (stream.encoding or "").lower().replace("-", "") == "utf8"
             stream.reconfigure(errors="surrogateescape" if utf_8 else "replace")
     try:
-        typer.main.get_command(app).main(args=arguments, prog_name="swarmq")
+        code = _run(arguments)
+        if sys.stdout is not None:  # closed before the program started
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_output()
+        return ExitCode.PIPE
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """BrokenPipeError where nobody reads the output any more."""
+    try:
+        ended = typer.main.get_command(app).main(args=arguments, prog_name="swarmq", standalone_mode=False)
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # the parser makes 1 of it
+            raise end.__context__ from None
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.INTERRUPTED
     except SwarmqError as error:
         note(f"error: {one_line(str(error), ERROR_CHARACTERS)}")
         return of_error(error)
+    except BrokenPipeError:
+        raise
     except Exception as error:  # noqa: BLE001 the outermost boundary: a bug is one line, not a page
-        return _unexpected(error)
-    return ExitCode.OK
+        return _misused(error) if hasattr(error, "format_message") else _unexpected(error)
+    return ended if isinstance(ended, int) else ExitCode.OK
+
+
+def _misused(error: Any) -> int:
+    """An error of the parser, whose classes typer does not name; without arguments it is the help itself."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "swarmq"
+        note(f"error: {one_line(error.format_message(), ERROR_CHARACTERS)} (see {command} --help)")
+    return int(error.exit_code)
+
+
+def _forget_output() -> None:
+    """What is still buffered would fail again when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file
+        os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _unexpected(error: Exception) -> ExitCode:

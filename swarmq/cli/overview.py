@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from swarmq.models.verify import VerifyReport
 
 HEADERS = ("stage", "subtask", "kind", "status", "steps", "tokens", "time", "merge", "note")
+LEAST_CHARACTERS = {"subtask": 40, "merge": 20, "note": 24}
+"""Where a terminal is narrow: to what these are cut, a name only where it is very long."""
+SPARE = ("kind", "stage", "tokens", "time", "merge", "steps")
+"""And what is left out then, the least important first."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,8 @@ def result_pairs(result: SwarmResult) -> list[tuple[str, str]]:
     values.append(
         (
             "steps",
-            f"{stats.total_steps:,}, critical path {stats.critical_path_steps:,}; {stats.tool_calls:,} tool calls",
+            f"{stats.total_steps:,}, critical path {stats.critical_path_steps:,};"
+            f" {count(stats.tool_calls, 'tool call')}",
         )
     )
     if stats.critical_path:

@@ -9,7 +9,7 @@ import typer
 
 from swarmq.cli import options as flags
 from swarmq.cli.lazy import command_app
-from swarmq.cli.render import count, emit_json, note
+from swarmq.cli.render import count, emit_json, note, write
 from swarmq.cli.session import AsJson, wait_for
 
 app = command_app()
@@ -41,17 +41,16 @@ def plan(
     from swarmq.cli.planfile import plan_as_yaml
     from swarmq.cli.plans import make_plan, print_plan
     from swarmq.cli.preflight import Request, check, given_task
-    from swarmq.errors import UsageError
 
-    checked = wait_for(check(Request(given_task(task), repo, no_repo, plan, ctx.params), runs=False))
-    made, said, tokens = wait_for(make_plan(checked))
-    if said:
-        note(f"note: {said}")
     if output is not None:
-        try:
-            output.write_text(plan_as_yaml(made, checked.spec.task), encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"--output {output}: {error.strerror}") from None
+        refuse_output(output)
+    checked = wait_for(check(Request(given_task(task), repo, no_repo, plan, ctx.params), runs=False))
+    found = wait_for(make_plan(checked))
+    made, tokens = found.plan, found.usage.tokens
+    if found.note:
+        note(f"note: {found.note}")
+    if output is not None:
+        save(output, plan_as_yaml(made, checked.spec.task))
     if as_json:
         emit_json(made)
     else:
@@ -60,3 +59,32 @@ def plan(
         note(f"The plan cost {count(tokens, 'token')}.")
     if output is not None:
         note(f"run it: swarmq run --plan {output}")
+
+
+def refuse_output(path: Path) -> None:
+    """UsageError where a plan cannot be saved there, or would take the place of something. Before the plan is paid for.
+
+    Tried and taken back: permissions alone do not tell.
+    """
+    from swarmq.errors import UsageError
+
+    try:
+        path.open("x").close()
+        path.unlink()
+    except FileExistsError:
+        said = f"--output {path} exists, and is not overwritten: name another file, or remove it first"
+        raise UsageError(said) from None
+    except OSError as error:
+        raise UsageError(f"--output {path}: {error.strerror}") from None
+
+
+def save(path: Path, text: str) -> None:
+    """Write a new file. A plan that cannot be saved after all is paid for: it goes to stdout, then UsageError."""
+    from swarmq.errors import UsageError
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        write(text)
+        raise UsageError(f"--output {path}: {error.strerror}; the plan is on standard output instead") from None

@@ -11,28 +11,35 @@ from swarmq.cli.render import one_line, plain, table
 if TYPE_CHECKING:
     from swarmq.cli.preflight import Checked
     from swarmq.models.plan import Plan
+    from swarmq.orchestrator.decompose import Decomposition
 
 INSTRUCTION_CHARACTERS = 200
+LEAST_CHARACTERS = {"subtask": 40, "specialty": 20, "needs": 12, "files": 12, "instruction": 32}
+"""To what a plan's columns are cut where a terminal is narrow; the graph below has the needs, too."""
 
 
-async def make_plan(checked: Checked) -> tuple[Plan, str | None, int]:
-    """The given plan, or the model's: needs neither Redis nor workers. With a note, and the tokens that it cost."""
+async def make_plan(checked: Checked) -> Decomposition:
+    """The given plan, or the model's: needs neither Redis nor workers. OptionError where a budget leaves no room."""
+    from swarmq.agent.context import text_tokens
+    from swarmq.cli.options import told_in_flags
+    from swarmq.fleet.spending import require_room
+    from swarmq.models.messages import Usage
     from swarmq.models.plan import Plan
-    from swarmq.orchestrator.decompose import given_plan, plan_task, single_subtask
+    from swarmq.orchestrator.decompose import Decomposition, given_plan, plan_task, single_subtask
     from swarmq.providers.registry import Models
 
     spec = checked.spec
     if spec.plan is not None:
-        given = given_plan(spec.plan, spec)
-        return given.plan, given.note, 0
+        return given_plan(spec.plan, spec)
     if spec.options.strategy == "none":
-        return Plan(subtasks=(single_subtask(spec),)), None, 0
+        return Decomposition(Plan(subtasks=(single_subtask(spec),)), None, Usage())
     models = Models(checked.settings)
+    with told_in_flags():
+        require_room(models, spec.options, checked.planner, text_tokens(spec.task + spec.context))
     try:
-        made = await plan_task(await models.open(checked.planner), spec)
+        return await plan_task(await models.open(checked.planner), spec)
     finally:
         await models.aclose()
-    return made.plan, made.note, made.usage.input_tokens + made.usage.output_tokens
 
 
 def print_plan(plan: Plan, stream: TextIO | None = None) -> None:
@@ -54,6 +61,7 @@ def print_plan(plan: Plan, stream: TextIO | None = None) -> None:
         for subtask in stage
     ]
     files = ("files",) if declares else ()
-    table(("stage", "subtask", "kind", "specialty", "priority", "needs", *files, "instruction"), rows, to=to)
+    headers = ("stage", "subtask", "kind", "specialty", "priority", "needs", *files, "instruction")
+    table(headers, rows, least=LEAST_CHARACTERS, spare=("priority", "specialty", "kind", "files", "needs"), to=to)
     to.write("\n" + "\n".join(plain(line) for line in draw(plan)) + "\n")
     to.flush()

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,7 @@ async def check(request: Request, *, runs: bool = True) -> Checked:
     Without ``runs`` the plan is made here and nothing else: Redis and directories do not matter. Raises UsageError
     or EnvironmentFault: one line with the way out.
     """
+    from swarmq.fleet.named_models import named_models
     from swarmq.settings import load_settings
 
     settings = load_settings()
@@ -76,15 +77,16 @@ async def check(request: Request, *, runs: bool = True) -> Checked:
     plan = None if request.plan_file is None else read_plan(request.plan_file, options.max_subtasks)
     spec = await _spec(request, plan, given)
     model = options.model or settings.model
-    if plan is not None and not runs:  # it is only shown: no model is called
+    if plan is not None and not runs:  # it is only shown: no model is called, and no key needed
+        refuse_unknown(settings, named_models(options, plan.subtasks))
         return Checked(settings, spec, given, model or "", can_plan_here=True)
     if model is None:
         raise UsageError("no model is named: use --model openai:NAME or --model anthropic:NAME, or set SWARMQ_MODEL")
     if options.model is None:
         given["model"] = absolute_script(model)  # the workers may have another default
     planner = options.planner_model or given["model"]
-    named = {given["model"], planner, *given.get("candidate_models", ())}
-    can_plan_here = await _check_models(settings, named, must=not runs or settings.broker() is None)
+    named = {given["model"], planner} | named_models(spec.options, plan.subtasks if plan else ())
+    can_plan_here = await check_models(settings, named, must=not runs or settings.broker() is None)
     if runs:
         await check_places(settings)
     return Checked(settings, spec, given, planner, can_plan_here)
@@ -129,7 +131,16 @@ def task_text(request: Request, plan: Plan | None) -> str:
     raise UsageError('the task is empty: say what to do, as in swarmq run "Port the tests to pytest"')
 
 
-async def _check_models(settings: Settings, models: set[str], *, must: bool) -> bool:
+def refuse_unknown(settings: Settings, models: Iterable[str]) -> None:
+    """UsageError for the first model that names no endpoint or script of these settings."""
+    from swarmq.providers.registry import Models
+
+    registry = Models(settings)
+    for model in sorted(models):
+        registry.check_name(model)
+
+
+async def check_models(settings: Settings, models: Iterable[str], *, must: bool) -> bool:
     """Whether this machine can call them; raises where it ``must``. Elsewhere the workers need the keys, not we."""
     from swarmq.providers.registry import Models
 

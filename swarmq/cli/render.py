@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ STYLES = {
     "budget_exhausted": "red",
 }
 """How a state is shown on a terminal."""
+
+TEXT_CHARACTERS = 24
+"""To how few characters the last column of a table is cut, where the table says nothing else."""
 
 # C0 but tab and newline, DEL, C1, and the bidirectional overrides that make text read other than it is.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -138,15 +141,23 @@ def _as_json(value: Any) -> Any:
     return str(value)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, to: TextIO | None = None) -> None:
-    """Rows under headers. The last column takes what is left on a terminal; elsewhere nothing is cut.
+def table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    least: Mapping[str, int] | None = None,
+    spare: Sequence[str] = (),
+    to: TextIO | None = None,
+) -> None:
+    """Rows under headers. On a terminal they are fitted to its width; elsewhere nothing is cut or left out.
 
-    ``to`` is stdout unless named.
+    ``least``: the columns of free text, and to how many characters each may be cut; the last column unless named.
+    ``spare``: what is left out where that is not enough, the least important first. ``to`` is stdout unless named.
     """
     stream = sys.stdout if to is None else to
     lines = [[plain(cell) for cell in row] for row in rows]
     if is_terminal(stream):
-        _rich_table(headers, lines, stream)
+        _rich_table(headers, lines, {headers[-1]: TEXT_CHARACTERS} if least is None else least, spare, stream)
         return
     widths = [max(map(len, column)) for column in zip(headers, *lines, strict=True)]
     for line in (list(headers), *lines):
@@ -154,16 +165,31 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, to: TextIO |
         stream.write("  ".join(padded).rstrip() + "\n")
 
 
-def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO) -> None:
+def _rich_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    least: Mapping[str, int],
+    spare: Sequence[str],
+    stream: TextIO,
+) -> None:
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for header in headers:
-        made.add_column(header, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        made.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    console(stream).print(made)
+    from swarmq.cli.columns import GAP_CHARACTERS, fit
+
+    out = console(stream)
+    columns = dict(zip(headers, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(headers, ())
+    widths = {header: max(map(cell_len, (header, *cells))) for header, cells in columns.items()}
+    fitted = fit(widths, out.width, least, spare)
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP_CHARACTERS, 0, 0))
+    for header, width in fitted.items():
+        made.add_column(header, width=width, no_wrap=True, overflow="ellipsis")
+    for cells in zip(*(columns[header] for header in fitted), strict=True):
+        made.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in cells))
+    # What has no room is broken by the terminal rather than cut by us: an id can still be read and copied.
+    out.width = max(out.width, sum(fitted.values()) + GAP_CHARACTERS * len(fitted))
+    out.print(made, crop=False)
 
 
 def pairs(values: Sequence[tuple[str, str]]) -> None:

@@ -69,8 +69,10 @@ def retry(
 ) -> None:
     """Run an ended swarm's plan again; what failed goes on where it was."""
     from swarmq.cli.follow import come_back, follow, print_result
-    from swarmq.cli.preflight import absolute_models
+    from swarmq.cli.preflight import absolute_models, check_models
     from swarmq.errors import UsageError
+    from swarmq.fleet.named_models import named_models
+    from swarmq.settings import load_settings
 
     if not failed:
         raise UsageError(f"say what to retry: swarmq retry {swarm_id} --failed")
@@ -82,7 +84,10 @@ def retry(
         new_id = its_id
 
     async def go() -> ExitCode:
-        async with connected() as client:
+        settings = load_settings()
+        changed = named_models(flags.parse(changes))  # those of the earlier swarm are known to its workers
+        await check_models(settings, changed, must=settings.broker() is None)
+        async with connected(settings) as client:
             old = await client.get(swarm_id)
             with flags.told_in_flags():
                 expected = await old.prospects(anew=anew, **changes)

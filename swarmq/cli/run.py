@@ -16,7 +16,7 @@ from swarmq.cli.session import AsJson, connected, end, submitted, wait_for
 
 if TYPE_CHECKING:
     from swarmq.cli.preflight import Checked
-    from swarmq.models.plan import Plan
+    from swarmq.orchestrator.decompose import Decomposition
 
 app = command_app()
 
@@ -112,13 +112,13 @@ def carry_out(request: Any, asked: Run, *, ask: bool) -> ExitCode:
         raise UsageError("--detach does not wait, which --merge and --events need")
     try:
         checked = wait_for(check(request))
-        plan = checked.plan
+        made = None
         if ask and checked.can_plan_here:
-            plan = plan_and_ask(checked)
-            if plan is None:
+            made = plan_and_ask(checked)
+            if made is None:
                 note("nothing was started")
                 return ExitCode.INTERRUPTED
-        return wait_for(submit_and_follow(checked, plan, asked))
+        return wait_for(submit_and_follow(checked, made, asked))
     except EnvironmentFault:
         if asked.swarm_id:
             note(f"swarm {asked.swarm_id} is recorded and goes on when it can: swarmq watch {asked.swarm_id}")
@@ -128,7 +128,7 @@ def carry_out(request: Any, asked: Run, *, ask: bool) -> ExitCode:
         return ExitCode.INTERRUPTED
 
 
-def plan_and_ask(checked: Checked) -> Plan | None:
+def plan_and_ask(checked: Checked) -> Decomposition | None:
     """Plan in this process, show the plan on stderr and ask; None where the answer is no."""
     import sys
 
@@ -136,25 +136,30 @@ def plan_and_ask(checked: Checked) -> Plan | None:
 
     if checked.plan is None:
         note(f"planning with {checked.planner} …")
-    plan, said, tokens = wait_for(make_plan(checked))
-    if said:
-        note(f"note: {said}")
+    made = wait_for(make_plan(checked))
+    plan = made.plan
+    if made.note:
+        note(f"note: {made.note}")
     print_plan(plan, sys.stderr)
-    if tokens:
-        note(f"The plan cost {count(tokens, 'token')}.")
+    if made.usage.tokens:
+        note(f"The plan cost {count(made.usage.tokens, 'token')}.")
     options = checked.spec.options
     question = f"Run {count(len(plan.subtasks), 'subtask')} with {options.model or checked.options['model']}?"
-    return plan if typer.confirm(question, default=False, err=True) else None
+    return made if typer.confirm(question, default=False, err=True) else None
 
 
-async def submit_and_follow(checked: Checked, plan: Plan | None, asked: Run) -> ExitCode:
-    """Submit, and unless detached follow to the end. ``asked`` learns the swarm's id at once."""
+async def submit_and_follow(checked: Checked, made: Decomposition | None, asked: Run) -> ExitCode:
+    """Submit, and unless detached follow to the end. ``asked`` learns the swarm's id at once.
+
+    What ``made`` has cost here counts as the swarm's.
+    """
     from swarmq.cli.fleet_checks import unserved
     from swarmq.cli.follow import follow, print_result
 
     async with connected(checked.settings) as client:
         spec = checked.spec
-        submission = client.submit(spec.task, repo=spec.repo, plan=plan, **checked.options)
+        plan, used = (checked.plan, None) if made is None else (made.plan, made.usage if made.usage.tokens else None)
+        submission = client.submit(spec.task, repo=spec.repo, plan=plan, plan_usage=used, **checked.options)
         with flags.told_in_flags():
             handle = await submitted(submission, asked.learn)
         for queue in unserved(await client.workers()) if checked.settings.broker() else ():

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NEWEST = ("last", "-")
+"""What names the newest swarm, whichever that is."""
 SwarmId = Annotated[str, typer.Argument(metavar="ID", help="A swarm: its id, a unique beginning of it, or 'last'.")]
 BranchId = Annotated[str, typer.Argument(metavar="BRANCH", help="A branch: its id, or a unique beginning of it.")]
 SomeBranch = Annotated[

@@ -26,7 +26,10 @@ def up(as_json: AsJson = False) -> None:
     from swarmq.settings import load_settings
 
     settings = load_settings()
-    started = devstack.up(settings).started
+    info = devstack.up(settings)
+    started = info.started
+    if info.notice:
+        note(info.notice)
     devstack.wait_ready(settings)
     found = devstack.status(settings)
     if as_json:
@@ -93,6 +96,8 @@ def _print(found: StackStatus) -> None:
                 )
                 for process in found.processes
             ],
+            least={},
+            spare=("log", "up for", "restarts", "memory"),  # the logs' directory is named above
         )
 
 

@@ -62,7 +62,7 @@ def list_swarms(
                     one_line(swarm.task, TASK_CHARACTERS),
                 )
             )
-        table(headers, rows)
+        table(headers, rows, spare=("stage", "tokens", "steps", "submitted", "cost", "subtasks"))
 
     wait_for(go())
 
@@ -103,7 +103,7 @@ async def _pod_of(client: AsyncClient, handle: AsyncSwarmHandle, branch: BranchR
 
 def print_swarm(record: SwarmRecord, status: SwarmStatus, branches: Sequence[BranchRecord]) -> None:
     """State, figures, a table of the subtasks, and what was kept on disk."""
-    from swarmq.cli.overview import HEADERS, subtask_lines, swarm_pairs, used
+    from swarmq.cli.overview import HEADERS, LEAST_CHARACTERS, SPARE, subtask_lines, swarm_pairs, used
 
     now = time.time()
     so_far = [] if record.result else [("used", used(status, record.spec.options))]
@@ -111,7 +111,7 @@ def print_swarm(record: SwarmRecord, status: SwarmStatus, branches: Sequence[Bra
     lines = subtask_lines(record, branches, now)
     if lines:
         write()
-        table(HEADERS, [line.cells() for line in lines])
+        table(HEADERS, [line.cells() for line in lines], least=LEAST_CHARACTERS, spare=SPARE)
     kept = [(branch.spec.id, branch.outcome.worktree) for branch in branches if branch.outcome]
     kept = [(branch_id, worktree) for branch_id, worktree in kept if worktree]
     if kept:

@@ -26,7 +26,7 @@ def watch(
 
     if as_json and events:
         raise UsageError("--json and --events exclude each other")
-    followed = swarm_id
+    followed = ""
 
     async def go() -> ExitCode:
         nonlocal followed
@@ -39,5 +39,6 @@ def watch(
     try:
         end(wait_for(go()))
     except KeyboardInterrupt:
-        note(come_back(followed))
+        if followed:
+            note(come_back(followed))
         end(ExitCode.INTERRUPTED)

@@ -22,9 +22,13 @@ MEGABYTE_BYTES = 1_000_000
 def workers(as_json: AsJson = False) -> None:
     """List the workers that are alive."""
 
+    from swarmq.cli.reports import reported
+    from swarmq.settings import load_settings
+
     async def go() -> None:
-        async with connected() as client:
-            found = list(await client.workers())
+        settings = load_settings()
+        async with connected(settings) as client:
+            found = await reported(client, settings)
         if as_json:
             emit_json(found)
             return
@@ -32,7 +36,8 @@ def workers(as_json: AsJson = False) -> None:
             note("no worker is alive; start one with swarmq worker --queue agents, or all with swarmq up")
             return
         headers = ("name", "queues", "running", "pid", "memory", "longest stall", "version", "started", "seen", "host")
-        table(headers, [_cells(worker) for worker in found])
+        spare = ("host", "version", "started", "pid", "longest stall", "queues", "memory")
+        table(headers, [_cells(worker) for worker in found], least={}, spare=spare)
 
     wait_for(go())
 

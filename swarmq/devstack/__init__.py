@@ -20,18 +20,25 @@ if TYPE_CHECKING:
 __all__ = ["ProcessStatus", "StackInfo", "StackStatus", "down", "ensure", "status", "touch", "up", "wait_ready"]
 
 
-def ensure(settings: Settings) -> StackInfo:
-    """The Redis to use: the configured one, else the embedded stack, started if need be. EnvironmentFault if not."""
+def ensure(settings: Settings, *, bring_variables: bool = False) -> StackInfo:
+    """The Redis to use: the configured one, else the embedded stack, started if need be. EnvironmentFault if not.
+
+    ``bring_variables`` is for who submits work: the workers of a stack that runs already learn this client's keys and
+    endpoints, for which they are restarted where these are new to them.
+    """
     if url := settings.broker():
         return StackInfo(url, settings.redis_url_file, Path(settings.runtime_dir), started=False)
-    return Stack(settings).ensure()
+    return Stack(settings).ensure(bring_variables=bring_variables)
 
 
 def up(settings: Settings) -> StackInfo:
-    """Start the embedded stack unless it runs; UsageError when a Redis of the user's own is configured."""
+    """Start the embedded stack, or bring the one that runs this client's keys and endpoints.
+
+    UsageError when a Redis of the user's own is configured.
+    """
     if settings.broker():
         raise UsageError("SWARMQ_REDIS_URL is set, so there is no embedded stack: unset it, or start your own workers")
-    return Stack(settings).ensure()
+    return Stack(settings).ensure(bring_variables=True)
 
 
 def wait_ready(settings: Settings, timeout_seconds: float = 30.0) -> None:

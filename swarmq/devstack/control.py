@@ -1,4 +1,4 @@
-"""The supervisor's own socket: a client says that it is there, and which keys and endpoints its models need.
+"""The supervisor's own socket: a client says that it is there; one that submits, which keys and endpoints it needs.
 
 One line of JSON each way. The keys go this way because a file or a command line would leave them lying about; the
 socket is in the private runtime directory.
@@ -10,7 +10,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,13 @@ class Caller:
 
     connection: socket.socket
     variables: dict[str, str]
+    changed: list[str] = field(default_factory=list)
+    """The names among them for which the workers were restarted."""
 
     def answer(self, state_dir: Path) -> None:
         """Say that the stack runs; a client that has gone away meanwhile does not matter."""
         with self.connection, contextlib.suppress(OSError):
-            self.connection.sendall(json.dumps({"state_dir": str(state_dir)}).encode() + b"\n")
+            self.connection.sendall(json.dumps({"state_dir": str(state_dir), "changed": self.changed}).encode() + b"\n")
 
 
 class ControlSocket:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,11 +77,14 @@ class Stack:
         self._grace_seconds = grace_seconds or branches_seconds + GRACE_MARGIN_SECONDS
         self._layout = Layout.of(settings)
 
-    def ensure(self) -> StackInfo:
-        """Start the stack unless it runs; returns when Valkey answers. Safe to call from many processes at once."""
+    def ensure(self, *, bring_variables: bool = False) -> StackInfo:
+        """Start the stack unless it runs; returns when Valkey answers. Safe to call from many processes at once.
+
+        With ``bring_variables`` workers that run learn this client's keys and endpoints, by being restarted.
+        """
         deadline = time.monotonic() + START_SECONDS + 2 * self._grace_seconds
         while True:
-            if info := self._greet():
+            if info := self._greet(bring_variables):
                 return info
             prepare_state(self._layout)
             with self._locks() as locks:
@@ -139,8 +143,8 @@ class Stack:
             with contextlib.suppress(OSError):  # it may be stopping at this moment
                 self._running_layout(record.runtime_dir).touch.touch(mode=0o600)
 
-    def _greet(self) -> StackInfo | None:
-        """The running stack, which then knows this client's keys and endpoints; None when there is none."""
+    def _greet(self, bring_variables: bool) -> StackInfo | None:
+        """The running stack, which then knows that a client is there, and what it brings; None when there is none."""
         record = read_record(self._layout.record)
         if record is None or record.state != "running":
             return None
@@ -148,10 +152,11 @@ class Stack:
         if not layout.runtime_dir.is_dir():
             return None
         check_private(layout.runtime_dir)  # keys go there
-        answer = control.call(layout.control, client_variables(self._settings), _GREETING_SECONDS + self._grace_seconds)
+        brought = client_variables(self._settings) if bring_variables else {}
+        answer = control.call(layout.control, brought, _GREETING_SECONDS + self._grace_seconds)
         if answer is None or answer.get("state_dir") != str(layout.state_dir):
             return None
-        return self._info(layout, started=False)
+        return replace(self._info(layout, started=False), changed=tuple(answer.get("changed", ())))
 
     def _running_layout(self, runtime_dir: str) -> Layout:
         """A stack found by its state directory may have been started with another runtime directory than ours."""

@@ -16,12 +16,21 @@ from swarmq.devstack.record import ProcessRecord, find, read_record
 
 @dataclass(frozen=True)
 class StackInfo:
-    """Where the stack answers. ``url_file`` holds ``redis_url`` for processes that should not get it by variable."""
+    """Where the stack answers. ``url_file`` holds ``redis_url`` for processes that should not get it by variable.
+
+    ``changed``: the names of the variables that this client brought, for which the running workers were restarted.
+    """
 
     redis_url: str = field(repr=False)
     url_file: Path | None
     runtime_dir: Path
     started: bool
+    changed: tuple[str, ...] = ()
+
+    @property
+    def notice(self) -> str | None:
+        """What to tell the user where this client's variables made new workers of the running ones."""
+        return f"workers restarted: {', '.join(self.changed)} changed" if self.changed else None
 
 
 @dataclass(frozen=True)

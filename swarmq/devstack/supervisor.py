@@ -26,7 +26,7 @@ from swarmq.devstack.guard import adopt_orphans, hide_environment, mute, start_g
 from swarmq.devstack.layout import read_password, state_fault
 from swarmq.devstack.plan import Plan
 from swarmq.devstack.record import StackRecord, describe, end_all, kill
-from swarmq.devstack.variables import merged
+from swarmq.devstack.variables import changed, merged
 from swarmq.errors import EnvironmentFault
 
 LOAD_SECONDS = 120.0
@@ -159,7 +159,8 @@ class Supervisor:
             return
         self._touched_at = time.monotonic()
         self._waiting.append(caller)
-        if variables == self._variables:
+        caller.changed = changed(self._variables, variables)
+        if not caller.changed:
             return
         # A worker's environment is fixed at its start, so a new key means new workers; branches are handed over.
         self._variables = variables

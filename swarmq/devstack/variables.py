@@ -1,7 +1,8 @@
 """The environment that the workers need of a client: its settings, its endpoints, its keys.
 
 Workers do not run in the client's directory, with its ``swarmq.toml`` and ``.env``, and may have been started by a
-client that had no key yet; so each client brings what its own models need.
+client that had no key yet; so a client that submits work brings what its own models need. One that only reads brings
+nothing: new variables mean new workers, which nobody expects of a look.
 """
 
 from __future__ import annotations
@@ -63,3 +64,8 @@ def merged(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
         endpoints = {**json.loads(old[ENDPOINTS]), **json.loads(new[ENDPOINTS])}
         result[ENDPOINTS] = json.dumps(endpoints, sort_keys=True)
     return result
+
+
+def changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """The names, never the values, of the variables that differ in ``new``."""
+    return sorted(name for name, value in new.items() if old.get(name) != value)

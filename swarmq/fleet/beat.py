@@ -11,6 +11,8 @@ from typing import Any
 
 from celery.beat import Scheduler
 
+from swarmq.fleet.liveness import Probes
+
 
 class SteadyScheduler(Scheduler):  # type: ignore[misc]
     """Sends each entry once in its interval, which is all that a schedule of swarmq's has."""
@@ -28,3 +30,25 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
                 self.apply_entry(entry, producer=self.producer)
         nearest = min(self._due.values(), default=float("inf")) - time.monotonic()
         return float(min(max(nearest, 0.0), self.max_interval))
+
+
+class TouchingScheduler(SteadyScheduler):
+    """Says with each turn that it turns."""
+
+    probes = Probes(None, 0)
+
+    def tick(self) -> float:
+        waits_seconds = super().tick()
+        self.turns()
+        return waits_seconds
+
+    @classmethod
+    def turns(cls, *_: Any) -> None:
+        """Also called with each try to send: where Redis is away, those of one turn take minutes."""
+        cls.probes.heard()
+        cls.probes.alive()
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """The first comes when the producer has its connection, for which the turn before it may wait for hours."""
+        self.probes.started()
+        super().apply_entry(entry, producer)

@@ -15,7 +15,7 @@ from swarmq.fleet.runtime import Runtime
 log = structlog.get_logger()
 
 MOST_FAILURES = 5
-"""A job that has failed so often fails its swarm: each try may pay for a model call."""
+"""A job that has failed so often in a row, or killed its worker, fails its swarm: each try may pay for a model call."""
 
 
 class LeaseEnd(StrEnum):
@@ -49,6 +49,8 @@ async def held_job(runtime: Runtime, swarm_id: str, name: str) -> AsyncIterator[
     if claim.status != "claimed":
         yield 0
         return
+    if claim.took_over:
+        await _failed(runtime, swarm_id, name, "its worker was lost")
     holder, lost = asyncio.current_task(), False
 
     async def beat() -> None:
@@ -80,8 +82,23 @@ async def held_job(runtime: Runtime, swarm_id: str, name: str) -> AsyncIterator[
     except (LeaseLost, StoreError):
         raise
     except Exception as error:  # whatever it is, it must not be repeated without end, and the swarm tells it
-        counter = f"failures of {name}"
-        await runtime.store.swarms.add(swarm_id, **{counter: 1})
-        if (await runtime.store.swarms.counters(swarm_id))[counter] >= MOST_FAILURES:
-            await runtime.store.swarms.set_error(swarm_id, f"{name} failed: {type(error).__name__}: {error}")
+        await _failed(runtime, swarm_id, name, f"{type(error).__name__}: {error}")
         raise
+    else:
+        failures = await failures_of(runtime, swarm_id, name) if claim.token > 1 else 0
+        await runtime.store.swarms.add(swarm_id, **{_counter(name): -failures})
+
+
+async def failures_of(runtime: Runtime, swarm_id: str, name: str) -> int:
+    """How often in a row the job has failed."""
+    return int((await runtime.store.swarms.counters(swarm_id)).get(_counter(name), 0))
+
+
+async def _failed(runtime: Runtime, swarm_id: str, name: str, why: str) -> None:
+    await runtime.store.swarms.add(swarm_id, **{_counter(name): 1})
+    if await failures_of(runtime, swarm_id, name) >= MOST_FAILURES:
+        await runtime.store.swarms.set_error(swarm_id, f"{name} failed: {why}")
+
+
+def _counter(name: str) -> str:
+    return f"failures of {name}"

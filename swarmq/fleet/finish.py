@@ -124,6 +124,7 @@ async def _result(runtime: Runtime, record: SwarmRecord) -> SwarmResult:
         stats=stats,
         branch=branch,
         commit=commit,
+        base_branch=spec.base_branch,
         answer=answer,
     )
     return result.model_copy(update={"report": render_report(record, result)})

@@ -21,7 +21,9 @@ log = structlog.get_logger()
 HOUR_SECONDS = 3600.0
 DAY_SECONDS = 24 * HOUR_SECONDS
 ORPHAN_SECONDS = DAY_SECONDS
-"""A directory whose record is gone stays this long, in case Redis is only away or another one is in use."""
+"""A directory stays this long after its record was first not found: another Redis may be in use for a while."""
+_ORPHANED = "no-record-since"
+"""A file in such a directory; its time says since when."""
 
 
 async def collect_garbage(store: Store, settings: Settings, *, dry_run: bool = False) -> list[str]:
@@ -47,13 +49,22 @@ async def collect_garbage(store: Store, settings: Settings, *, dry_run: bool = F
     return removed
 
 
+def _orphaned_seconds(directory: Path, dry_run: bool) -> float:
+    """For how long no record of it was found. The times of the directory say nothing: work goes on below it."""
+    mark = directory / _ORPHANED
+    if not mark.exists():
+        if not dry_run:
+            mark.touch()
+        return 0.0
+    return time.time() - mark.stat().st_mtime
+
+
 async def _collect(
     directory: Path, record: SwarmRecord | None, settings: Settings, named: frozenset[str], dry_run: bool
 ) -> list[str]:
     """``named`` are the worktrees that are kept for ``keep_failed_hours``."""
     if record is None:
-        age = time.time() - (await run_blocking(directory.stat)).st_mtime
-        if age < ORPHAN_SECONDS:
+        if await run_blocking(_orphaned_seconds, directory, dry_run) < ORPHAN_SECONDS:
             return []
         if not dry_run:
             orphan = await SwarmRepository.found(settings.state_dir, directory.name)
@@ -61,6 +72,7 @@ async def _collect(
                 await orphan.remove()  # commits that only it holds go to the user's repository first
             await run_blocking(shutil.rmtree, directory, ignore_errors=True)
         return [f"{directory}: no record of this swarm"]
+    await run_blocking((directory / _ORPHANED).unlink, missing_ok=True)
     if not record.state.final:
         return []
     age = time.time() - record.finished_at

@@ -2,16 +2,20 @@
 
 ``alive`` is about this process alone: an outage of Redis is no reason to restart workers. ``ready`` is about its work:
 it takes messages and reaches Redis.
+
+A process that starts has no loop yet that could say so: Celery waits for its broker first, for as long as that is away.
+Until then a thread says that it lives, which is also why what an earlier process left has to go: the directory of a pod
+outlives its containers, and one that ran out of memory has removed nothing.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from swarmq.fleet.beat import SteadyScheduler
 from swarmq.settings import Settings
 
 SILENT_SECONDS = 300.0
@@ -28,10 +32,26 @@ class Probes:
         self._directory, self._heartbeat_seconds, self._clock = directory, heartbeat_seconds, clock
         self._heard_at = clock()
         self._reached = False
+        self._started = threading.Event()
 
     @classmethod
     def of(cls, settings: Settings) -> Probes:
         return cls(settings.probe_dir, settings.heartbeat_seconds)
+
+    def starting(self) -> None:
+        """The process starts: from now on a thread says that it lives, until ``started``."""
+        self.gone()
+        if self._directory is not None:
+            threading.Thread(target=self._say_while_starting, name="probes", daemon=True).start()
+
+    def answered(self) -> None:
+        """Redis has answered for the first time: who does not get to work now hangs, and is silent from here on."""
+        self._heard_at = self._clock()
+        self._reached = True
+
+    def started(self) -> None:
+        """The process' own loop says from now on that it lives, so that it shows if that one hangs."""
+        self._started.set()
 
     def heard(self, *_: Any, **__: Any) -> None:
         """Celery's main thread has sent a heartbeat by the broker connection."""
@@ -58,6 +78,11 @@ class Probes:
             for name in ("ready", "alive"):
                 (self._directory / name).unlink(missing_ok=True)
 
+    def _say_while_starting(self) -> None:
+        self.alive()
+        while not self._started.wait(self._heartbeat_seconds):
+            self.alive()
+
     @property
     def _silent_seconds(self) -> float:
         return self._clock() - self._heard_at
@@ -66,15 +91,3 @@ class Probes:
         if self._directory is not None:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             (self._directory / name).touch()
-
-
-class TouchingScheduler(SteadyScheduler):
-    """Beat's scheduler, which says with each turn that it turns."""
-
-    probes = Probes(None, 0)
-
-    def tick(self) -> float:
-        waits_seconds = super().tick()
-        self.probes.heard()
-        self.probes.alive()
-        return waits_seconds

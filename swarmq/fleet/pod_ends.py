@@ -17,8 +17,9 @@ class Replace:
     why: str
 
 
-def judge_end(end: PodEnd, tail: str) -> Outcome | Replace:
-    """For a pod that left no result. ``tail`` is the end of what else stands in its log.
+def judge_end(end: PodEnd, tail: str, *, spoke: bool) -> Outcome | Replace:
+    """For a pod that left no result. ``tail`` is the end of what else stands in its log; ``spoke`` says that its agent
+    knows the protocol, and so gives a result before it exits with 0.
 
     What the cluster took away, or what ran out of memory, says nothing against the agent's work so far.
     """
@@ -30,6 +31,8 @@ def judge_end(end: PodEnd, tail: str) -> Outcome | Replace:
         return Outcome(
             exit=Exit.TIMED_OUT, error=end.detail, fault="agent", limit="subagent_timeout_seconds", text=tail
         )
+    if end.reason is PodReason.COMPLETED and spoke:
+        return Replace(gap("its result is missing"))
     if end.reason is PodReason.COMPLETED:  # the log itself is what there is
         return Outcome(exit=Exit.COMPLETED, text=tail)
     if end.reason is PodReason.FAILED:
@@ -37,6 +40,11 @@ def judge_end(end: PodEnd, tail: str) -> Outcome | Replace:
         why = f"the pod ended with exit code {end.exit_code} and without a result{f': {said}' if said else ''}"
         return Outcome(exit=Exit.FAILED, error=why, fault="infrastructure", text=tail)
     return Outcome(exit=Exit.FAILED, error=end.detail, fault="infrastructure")
+
+
+def gap(what: str) -> str:
+    """Why a pod whose log is not whole is replaced."""
+    return f"the log of the pod has a gap: {what}"
 
 
 def _last_error(tail: str) -> str:

@@ -53,11 +53,15 @@ class Follower:
         self._repository, self.checkpoint = repository, checkpoint
         self._decoder = Decoder(nonce)
         self.result: ResultRecord | None = None
-        self.records = 0
 
     @property
     def tail(self) -> str:
         return self._decoder.tail
+
+    @property
+    def spoke(self) -> bool:
+        """Whether the branch's agent has been heard: in this log, or by what is recorded of it."""
+        return self._decoder.spoke or self._journal.index > 0
 
     async def take(self, line: str) -> Stopped | None:
         """One line of the log. TornLog; Parked where the swarm is paused; WorkspaceError for commits that are refused;
@@ -65,7 +69,6 @@ class Follower:
         record = self._decoder.line(line)
         if record is None:
             return None
-        self.records += 1
         return await self._record(record)
 
     async def _record(self, record: LogRecord) -> Stopped | None:

@@ -94,7 +94,10 @@ def model_access(model: str, settings: Settings) -> ModelAccess:
 
 
 def deadline_seconds(options: SwarmOptions, entries: Sequence[Entry]) -> float:
-    """Of the pod, so that the agent's own time-outs come first. Pure."""
+    """Of a pod that is made now, so that the agent's own time-outs come first. Pure.
+
+    What was recorded before is left out. A pod that is adopted did some of that itself, and keeps its own deadline.
+    """
     spent_seconds = sum(entry.seconds for entry in entries if entry.adopted_from is None)
     left_seconds = max(1.0, options.subagent_timeout_seconds - spent_seconds)
     setup_seconds = options.setup_timeout_seconds if options.setup is not None else 0.0

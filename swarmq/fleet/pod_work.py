@@ -28,7 +28,7 @@ from swarmq.fleet.planning import model_of
 from swarmq.fleet.pod_access import BranchPods, FollowedPod, PodPermit
 from swarmq.fleet.pod_activity import PodActivity
 from swarmq.fleet.pod_commits import with_commit_of_result, with_saved_files
-from swarmq.fleet.pod_ends import DISAPPEARED, Replace, judge_end
+from swarmq.fleet.pod_ends import DISAPPEARED, Replace, gap, judge_end
 from swarmq.fleet.pod_following import Follower, Stopped, TornLog
 from swarmq.fleet.pod_payload import PodTask, pod_request
 from swarmq.fleet.resolving import task_of
@@ -169,7 +169,7 @@ class PodWork:
                 log.warning("the pod's log has a gap, going on in another pod", gap=str(error))
                 await require_lease(self.runtime, spec, self.claim.token, self.observer.observation())
                 await self._remove(pod)
-                return Replace(f"the log of the pod has a gap: {error}")
+                return Replace(gap(str(error)))
             finally:
                 self._checkpoint, self._follower = follower.checkpoint, None
 
@@ -195,7 +195,7 @@ class PodWork:
                 await self._remove(pod)
                 return outcome
         end = await pod.end()
-        judged = judge_end(end, follower.tail)
+        judged = judge_end(end, follower.tail, spoke=follower.spoke)
         await self._remove(pod)
         if isinstance(judged, Replace):
             return judged

@@ -28,7 +28,7 @@ from swarmq.settings import Settings
 from swarmq.store.store import Store
 
 log = structlog.get_logger()
-WITHDRAW_SECONDS = 1.0
+WITHDRAW_SECONDS = MEASURE_SECONDS = 1.0
 RECORD_HEARTBEATS = 3
 """For how many heartbeats a worker's word counts, and how many it waits for Redis before it tells its file again."""
 
@@ -59,8 +59,41 @@ def presence_file(settings: Settings, name: str) -> Path:
     return settings.runtime_dir / "workers" / f"{name}.json"
 
 
+def forget_earlier(settings: Settings) -> None:
+    """Remove the files of a pod's earlier containers: a killed one left its own, and each start has a new name."""
+    if settings.pod() is not None:
+        for path in presence_file(settings, "*").parent.glob("*.json"):
+            path.unlink(missing_ok=True)
+
+
+class FreeSpace:
+    """Space on the disk of the directory, which need not be there yet. One look at a time, each on a thread.
+
+    A volume that many machines share may not answer for minutes. A thread that waits for it cannot be stopped, so no
+    second one is started; nor is anything else held up by it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._looking: asyncio.Task[int] | None = None
+
+    async def look(self) -> int | None:
+        """Bytes; None where the disk does not tell, or not within a second."""
+        if self._looking is None:
+            # Not through run_blocking: a worker whose git commands fill those threads must not look dead.
+            self._looking = asyncio.create_task(asyncio.to_thread(_free_bytes, self._directory))
+        done, _ = await asyncio.wait([self._looking], timeout=MEASURE_SECONDS)
+        if not done:
+            return None
+        looked, self._looking = self._looking, None
+        try:
+            return await looked
+        except OSError as error:
+            log.warning("free space is not known", directory=str(self._directory), error=str(error))
+            return None
+
+
 def _free_bytes(directory: Path) -> int:
-    """Space on the disk of the directory, which need not be there yet."""
     while not directory.exists():
         directory = directory.parent
     return shutil.disk_usage(directory).free
@@ -78,17 +111,17 @@ async def clock_skew_seconds(store: Store) -> float:
 async def announce(
     store: Store, settings: Settings, describe: Callable[[], dict[str, Any]], probes: Probes | None = None
 ) -> None:
-    """Until cancelled: write the file, then the record, every heartbeat."""
-    probes = probes or Probes.of(settings)
+    """Until cancelled, every heartbeat: tell that the process lives, write the file, then the record."""
+    probes, space = probes or Probes.of(settings), FreeSpace(settings.state_dir)
     path = presence_file(settings, str(describe()["name"]))
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         while True:
-            about = describe()
-            # Not through run_blocking: a worker whose git commands fill those threads must not look dead.
-            about |= {"free_bytes": await asyncio.to_thread(_free_bytes, settings.state_dir)}
-            path.write_bytes(orjson.dumps(about))
             probes.alive()
+            about = describe()
+            if (free_bytes := await space.look()) is not None:
+                about |= {"free_bytes": free_bytes}
+            path.write_bytes(orjson.dumps(about))
             try:
                 async with asyncio.timeout(settings.heartbeat_seconds * RECORD_HEARTBEATS):
                     about |= {"clock_skew_seconds": await clock_skew_seconds(store)}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from swarmq.errors import StoreError
+from swarmq.fleet.claims import failures_of
 from swarmq.fleet.dispatch import branch_task_id
 from swarmq.fleet.ending import cancel_branch
 from swarmq.fleet.merging import MERGE
@@ -35,8 +36,8 @@ LONGEST_INTERVAL = 32
 class Stuck:
     """What one look found. ``send`` are branches whose message is missing, ``stop`` those to be stopped.
 
-    ``end`` are marked ones whose holders are lost. A message would not do: each worker that heard the revoke of a
-    task drops it whenever it comes again.
+    ``end`` are marked ones that nobody holds: their holders are lost, or gave them back when they were marked. A
+    message would not do: each worker that heard the revoke of a task drops it whenever it comes again.
     """
 
     send: tuple[BranchRecord, ...] = ()
@@ -50,7 +51,7 @@ def find_stuck(branches: Iterable[BranchRecord], now: float, patience_seconds: f
     for branch in branches:
         running, queued = branch.state is BranchState.RUNNING, branch.state is BranchState.QUEUED
         lost, marked = running and branch.lease_until < now, branch.cancel_reason is not None
-        if lost and marked:
+        if marked and (lost or queued):
             end.append(branch)
         elif lost or (queued and branch.queued_at + patience_seconds < now):
             send.append(branch)
@@ -124,7 +125,10 @@ class _Swarm:
 
     async def _job(self, name: str, send: Callable[[], Awaitable[None]]) -> int:
         job = await self.store.jobs.look(self.id, name)
-        return 0 if job.held else await self._send(f"{name}:{job.token}", send)
+        if job.held:
+            return 0
+        # A try that failed is no step on: the next one comes after a longer time.
+        return await self._send(f"{name}:{job.token - await failures_of(self.runtime, self.id, name)}", send)
 
     async def _look_at_stages(self) -> int:
         standing = await Standing.load(self.store, self.id, self.record)

@@ -11,6 +11,7 @@ import structlog
 from swarmq.agent.narration import branch_event
 from swarmq.collapse.scoring import final_score
 from swarmq.crash_points import CrashPoint, reached
+from swarmq.errors import UsageError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.dispatch import branch_task_id
 from swarmq.fleet.merging import MERGE, merge
@@ -83,9 +84,13 @@ class _Settling:
     async def _keep(self, results: dict[str, SubtaskResult]) -> None:
         await self.store.swarms.put_results(self.id, results)
         for subtask_id, result in results.items():
-            if result.success:
-                tags = [f"stage:{result.stage}", f"subtask:{result.name}"]
+            if not result.success:
+                continue
+            tags = [f"stage:{result.stage}", f"subtask:{result.name}"]
+            try:
                 await self.store.shared.publish(self.id, subtask_id, result.branch_id or "", result.text, tags)
+            except UsageError as error:  # too long, or agents have used up the space: no reason to undo what is merged
+                log.warning("result not shared", swarm=self.id, subtask=subtask_id, error=str(error))
 
     async def _close(self, stage: StageRecord) -> None:
         results = await self.store.swarms.load(self.id)

@@ -11,10 +11,13 @@ from swarmq.errors import OptionError
 from swarmq.fleet.journal import reservation
 from swarmq.fleet.runtime import Runtime
 from swarmq.models.messages import Usage
-from swarmq.models.options import SwarmOptions
-from swarmq.models.swarm import SwarmRecord
+from swarmq.models.money import NANO_PER_USD
+from swarmq.models.options import DEFAULT_MAX_COST_USD, SwarmOptions
+from swarmq.models.swarm import SwarmRecord, SwarmSpec
 from swarmq.providers.prices import Price
-from swarmq.providers.registry import Models
+from swarmq.providers.registry import SCRIPTED, Models
+from swarmq.settings import Settings
+from swarmq.store.budgets import Budgets
 
 INSTRUCTION_TOKENS = 3_000
 """About what the instructions, the tool and the picture of the repository add to a planner's prompt."""
@@ -35,6 +38,36 @@ class PaidCall:
     usage: Usage = field(default_factory=Usage)
 
 
+def expected_call(prompt_tokens: int) -> Usage:
+    """What such a call is expected to use; its own prompt has ``prompt_tokens``."""
+    return Usage(input_tokens=prompt_tokens + INSTRUCTION_TOKENS, output_tokens=EXPECTED_OUTPUT_TOKENS)
+
+
+def require_room(models: Models, options: SwarmOptions, planner: str, prompt_tokens: int) -> None:
+    """OptionError where the budgets of a swarm that has spent nothing leave no room for its planning call."""
+    price = models.price(planner)
+    expected = reservation(expected_call(prompt_tokens), price)
+    way_out = "raise it, or bring a plan"
+    if options.max_tokens is not None and expected.tokens > options.max_tokens:
+        said = f"{options.max_tokens:,} leaves no room for the planning call, which takes about {expected.tokens:,}"
+        raise OptionError(f"max_tokens: {said}: {way_out}")
+    limit_usd = options.max_cost_usd or DEFAULT_MAX_COST_USD
+    if expected.nano_usd > limit_usd * NANO_PER_USD:
+        said = f"{limit_usd:g} leaves no room for the planning call, which takes about"
+        raise OptionError(f"max_cost_usd: {said} {expected.nano_usd / NANO_PER_USD:.4f}: {way_out}")
+
+
+async def count_planning(budgets: Budgets, settings: Settings, spec: SwarmSpec, usage: Usage | None) -> None:
+    """What the producer's own planning has used becomes the new swarm's; the cost as far as it knows the price."""
+    if usage is None:
+        return
+    planner = spec.options.planner_model or spec.options.model or settings.model or ""
+    endpoint = planner.partition(":")[0]
+    known = endpoint == SCRIPTED or settings.endpoint(endpoint) is not None
+    price = Models(settings).price(planner) if known else None
+    await budgets.settle(spec.id, "plan", usage, None if price is None else price.nano_usd(usage))
+
+
 @asynccontextmanager
 async def paid_call(
     runtime: Runtime, record: SwarmRecord, job: str, model_spec: str, prompt_tokens: int
@@ -44,8 +77,7 @@ async def paid_call(
     No branch runs before the plan or after the last stage, so that there is nobody to wait for.
     """
     budgets, price, swarm_id = runtime.store.budgets, runtime.models.price(model_spec), record.spec.id
-    expected = Usage(input_tokens=prompt_tokens + INSTRUCTION_TOKENS, output_tokens=EXPECTED_OUTPUT_TOKENS)
-    reserved = await budgets.reserve(swarm_id, job, reservation(expected, price))
+    reserved = await budgets.reserve(swarm_id, job, reservation(expected_call(prompt_tokens), price))
     if reserved.limit is not None:
         raise LimitReached(reserved.limit)
     call = PaidCall()

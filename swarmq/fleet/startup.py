@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 import structlog
 
@@ -41,6 +42,11 @@ async def warn_of_redis(url: str, again_seconds: float = AGAIN_SECONDS) -> None:
         return
 
 
-def warn_in_background(url: str) -> None:
-    """For processes without an event loop; the thread ends with the process."""
-    threading.Thread(target=lambda: asyncio.run(warn_of_redis(url)), name="redis-check", daemon=True).start()
+def warn_in_background(url: str, answered: Callable[[], None]) -> None:
+    """For processes without an event loop. ``answered`` is called when Redis has; the thread ends with the process."""
+
+    def look() -> None:
+        asyncio.run(warn_of_redis(url))
+        answered()
+
+    threading.Thread(target=look, name="redis-check", daemon=True).start()

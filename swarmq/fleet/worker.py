@@ -16,18 +16,16 @@ import threading
 import time
 from collections.abc import Sequence
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from swarmq.crash_points import CrashPoint, arm, armed, reached
 from swarmq.errors import UsageError
+from swarmq.fleet.liveness import Probes
 from swarmq.kubernetes.worker_pods import host_of
 from swarmq.logs import configure_logs
 from swarmq.settings import Settings, load_settings
 from swarmq.workspace.blocking import configure as configure_blocking
 from swarmq.workspace.environment import hide_environment
-
-if TYPE_CHECKING:
-    from swarmq.fleet.liveness import Probes
 
 GC_THRESHOLDS = (20_000, 20, 50)
 SWITCH_SECONDS = 0.0005
@@ -49,7 +47,9 @@ def prepare_environment(pool: str) -> None:
 def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: str = "agents") -> None:
     """Run one worker in this process until it is told to stop. ``queues`` are short names: control, agents, …"""
     prepare_environment(pool)
-    settings = load_settings()
+    settings, started_at = load_settings(), time.time()
+    probes = Probes.of(settings)
+    probes.starting()
     configure_logs(settings)
     configure_blocking(settings.blocking_threads)
     hide_environment()
@@ -60,8 +60,8 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
 
     from swarmq.fleet.app import QUEUES, require_url
     from swarmq.fleet.build import build_app
-    from swarmq.fleet.liveness import Probes
     from swarmq.fleet.pool import AgentPool
+    from swarmq.fleet.presence import forget_earlier
     from swarmq.fleet.revokes import hear_revokes
     from swarmq.fleet.shown import hide_logins
     from swarmq.fleet.startup import warn_in_background, warn_of_variables
@@ -77,11 +77,12 @@ def run_worker(queues: Sequence[str], *, concurrency: int | None = None, pool: s
     hear_revokes(app)
     hide_logins()
     warn_of_variables()
-    warn_in_background(url)
-    started_at, probes = time.time(), Probes.of(settings)
+    warn_in_background(url, probes.answered)
+    forget_earlier(settings)
     heartbeat_sent.connect(probes.heard, weak=False)
 
     def ready(sender: Any, **_: Any) -> None:
+        probes.started()
         settle_memory()
         sys.setswitchinterval(SWITCH_SECONDS)
         start_presence(app, settings, sender, list(queues), started_at, probes)
@@ -189,20 +190,23 @@ def start_presence(
 def run_beat() -> None:
     """Run beat in this process. Its ticks are idempotent, so that a second beat, or none for a while, does no harm."""
     settings = load_settings()
+    probes = Probes.of(settings)
+    probes.starting()
     configure_logs(settings)
     arm(settings.crash_file)
-    from swarmq.fleet.app import make_app, require_url
-    from swarmq.fleet.liveness import Probes, TouchingScheduler
+    from swarmq.fleet.app import PUBLISH_RETRIES, make_app, require_url
+    from swarmq.fleet.beat import TouchingScheduler
     from swarmq.fleet.startup import warn_in_background, warn_of_variables
 
-    TouchingScheduler.probes = Probes.of(settings)
+    TouchingScheduler.probes = probes
     url = require_url(settings)
     app = make_app(settings, url)  # without the tasks, which it only names: half of its start and of its memory
+    app.conf.task_publish_retry_policy = PUBLISH_RETRIES | {"errback": TouchingScheduler.turns}
     warn_of_variables()
-    warn_in_background(url)
+    warn_in_background(url, probes.answered)
     beat = app.Beat(
         loglevel=settings.log_level,
-        scheduler="swarmq.fleet.liveness:TouchingScheduler",
+        scheduler="swarmq.fleet.beat:TouchingScheduler",
         max_interval=settings.reconcile_seconds,
     )
     beat.install_sync_handler = lambda _: _stop_on_signals()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
+from typing import Any
 
 from swarmq.errors import ClusterError, PodError, SwarmqError
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
-GONE, CONFLICT, NOT_FOUND, FORBIDDEN, UNAUTHORIZED = 410, 409, 404, 403, 401
+BAD_GATEWAY, GONE, CONFLICT, NOT_FOUND, FORBIDDEN, UNAUTHORIZED = 502, 410, 409, 404, 403, 401
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.2, 10.0
 MAX_TOLD_SECONDS = 60.0
 """A server that names a longer time is asked again after this one: it may be up by then."""
@@ -49,14 +50,55 @@ class Refused(Exception):
         return self.status == FORBIDDEN and f"cannot {self.call.verb} resource" in self.message
 
 
+class NotTheServer(Refused):
+    """What came as a success is nothing that the API server says: a sign-in page, say, of a proxy in between."""
+
+    def __init__(self, call: Call, said: bytes) -> None:
+        super().__init__(call, BAD_GATEWAY, "", f"somebody else has answered: {_words(said)}")
+
+
+def read_object(call: Call, body: bytes) -> dict[str, Any]:
+    """The object of a success; a deletion may tell none. NotTheServer for anything else."""
+    told = _json(body) if body else {}
+    if not isinstance(told, dict) or (call.verb == "list" and not _is_list(told)):
+        raise NotTheServer(call, body)
+    return told
+
+
+def read_change(call: Call, line: bytes) -> tuple[str, dict[str, Any]]:
+    """One line of a watch: the kind of change, and the object. NotTheServer for anything else."""
+    told = _json(line)
+    kind, thing = (told.get("type"), told.get("object")) if isinstance(told, dict) else (None, None)
+    if not isinstance(kind, str) or not isinstance(thing, dict) or not (kind == "ERROR" or _is_object(thing)):
+        raise NotTheServer(call, line)
+    return kind, thing
+
+
+def _json(body: bytes) -> object:
+    """None for what is none."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _is_object(told: dict[str, Any]) -> bool:
+    return isinstance(told.get("metadata"), dict)
+
+
+def _is_list(told: dict[str, Any]) -> bool:
+    return _is_object(told) and isinstance(told.get("items"), list)
+
+
+def _words(body: bytes) -> str:
+    return " ".join(body.decode(errors="replace").split())[:300]
+
+
 def read_refusal(call: Call, status: int, body: bytes, retry_after: str | None) -> Refused:
     """From a ``Status`` object, or whatever a proxy in between has answered instead."""
-    try:
-        told = json.loads(body)
-    except ValueError:
-        told = None
+    told = _json(body)
     if not isinstance(told, dict):
-        told = {"message": " ".join(body.decode(errors="replace").split())[:300]}
+        told = {"message": _words(body)}
     reason, message = str(told.get("reason") or ""), str(told.get("message") or "")
     return Refused(call, status, reason, message, _seconds(retry_after) or _told_seconds(told.get("details")))
 

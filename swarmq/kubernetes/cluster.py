@@ -7,7 +7,6 @@ is to refuse by name, and cost milliseconds a pod.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from swarmq.kubernetes.answers import (
     Call,
     Refused,
     explain,
+    read_object,
     read_refusal,
     wait_seconds,
 )
@@ -133,7 +133,7 @@ class Cluster:
                 raw = await response.read()
             finally:
                 response.release()
-        return dict(json.loads(raw)) if raw else {}
+        return read_object(call, raw)
 
     @asynccontextmanager
     async def stream(self, call: Call, query: Mapping[str, str], quiet_seconds: float) -> AsyncIterator[StreamReader]:

@@ -31,6 +31,7 @@ class PodReason(StrEnum):
     EVICTED = "evicted"
     """Its node was short of something, was drained, or had a more important pod to run."""
     NODE_LOST = "node_lost"
+    """Its node does not answer, or has restarted and does not know how the containers ended."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,9 @@ _IMAGE = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspe
 _NOT_STARTED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff")
 _STARTING = ("", "ContainerCreating", "PodInitializing")
 _START_ERRORS = ("StartError", "ContainerCannotRun")
+_END_UNKNOWN = ("Unknown", "ContainerStatusUnknown")
+"""Of a container that the runtime (with 255) or the node agent (with 137) does not find running any more when it is
+back: nobody has seen an exit code."""
 
 
 def state_of(pod: Pod, container: str = AGENT) -> tuple[str, Mapping[str, Any]]:
@@ -131,6 +135,9 @@ def _own_end(pod: Pod) -> PodEnd | None:
 
 
 def _failure(pod: Pod, reason: str, message: str, code: int | None, started: bool) -> PodEnd:
+    unseen = _unseen_end(pod)
+    if unseen:
+        return PodEnd(PodReason.NODE_LOST, unseen, code, started)
     state, told = state_of(pod)
     if state == "terminated":
         why = str(told.get("reason") or "")
@@ -150,6 +157,20 @@ def _failure(pod: Pod, reason: str, message: str, code: int | None, started: boo
     if reason.startswith(("UnexpectedAdmissionError", "OutOf")):
         return PodEnd(PodReason.EVICTED, detail, None, False)  # the node it was given to had no room after all
     return PodEnd(PodReason.FAILED, detail, None, started)
+
+
+def _unseen_end(pod: Pod) -> str:
+    """That the agent, or what prepares its pod, ended while its node was not there to see it; '' where it was seen."""
+    agent_ended = state_of(pod)[0] == "terminated"
+    for status in _statuses(pod):
+        if agent_ended and status.get("name") != AGENT:
+            continue
+        ended = (status.get("state") or {}).get("terminated") or {}
+        if ended.get("reason") in _END_UNKNOWN:
+            said = one_line(ended.get("message"))
+            told = f"its node does not know how the container {status.get('name')} ended ({ended['reason']})"
+            return f"{told}: {said}" if said else told
+    return ""
 
 
 def start_problem(pod: Pod) -> tuple[PodReason, str, bool] | None:

@@ -17,6 +17,9 @@ from swarmq.kubernetes.watching import Seat
 log = structlog.get_logger()
 
 NOT_THERE_YET = 400
+MISSING_TRIES = 5
+"""A node agent that has just started answers 404 for each of its pods, for a second or a few. A pod that runs is waited
+for; the log of one that has ended may be gone from its node, and is asked for so many times again: for 3 to 6 s."""
 
 
 class LogFollower:
@@ -28,7 +31,7 @@ class LogFollower:
 
     async def follow(self) -> AsyncIterator[str]:
         """All lines from the beginning of what the node has, until the container has ended and no more can come."""
-        seat, attempt = self._seat, 0
+        seat, attempt, missing = self._seat, 0, 0
         await seat.until(lambda: has_started(seat.pod) or self._over())
         while not self._given_up():
             over = self._over()  # known before the log is asked for, so that the answer is the whole log
@@ -39,10 +42,11 @@ class LogFollower:
                     yield line
                 whole = True
             except Refused as refused:
-                if refused.status == NOT_FOUND or (refused.status == NOT_THERE_YET and over):
+                if over and self._has_none(refused.status, missing):
                     break
-                if not refused.passes and refused.status != NOT_THERE_YET:
+                if not refused.passes and refused.status not in (NOT_FOUND, NOT_THERE_YET):
                     raise explain(refused, self._cluster.namespace) from None
+                missing += over and refused.status == NOT_FOUND
                 told_seconds = refused.retry_after_seconds
             except unreachable() as error:
                 refuse_certificate(error)
@@ -62,6 +66,12 @@ class LogFollower:
 
     def _over(self) -> bool:
         return self._seat.gone or is_terminated(self._seat.pod) or self._given_up()
+
+    def _has_none(self, status: int, missing: int) -> bool:
+        """Whether that answer, the last of so many, says that a pod which is over has no log."""
+        if status == NOT_FOUND:
+            return self._seat.gone or missing == MISSING_TRIES
+        return status == NOT_THERE_YET
 
     async def _read(self, *, follow: bool) -> AsyncIterator[str]:
         query = {"container": AGENT, "timestamps": "true"}

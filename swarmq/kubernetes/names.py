@@ -11,6 +11,8 @@ TOKEN = f"{PREFIX}token"
 DAY = f"{PREFIX}day"
 """The day in UTC on which an object was made: what is old is found by it without the right to read Secrets."""
 NONCE = f"{PREFIX}nonce"
+DEADLINE = f"{PREFIX}deadline-seconds"
+"""What the pod was made with: of another holder's request the time may be what is left of it."""
 ATTEMPT = f"{PREFIX}attempt"
 """Tells a pod whose making was not answered from one that somebody else has made."""
 

@@ -46,7 +46,8 @@ class PodRequest:
     payload: bytes
     """As the agent finds it in its file; at most 1 MiB."""
     deadline_seconds: float
-    """Most time between the agent's start and its end."""
+    """Most time between the agent's start and its end, in a pod that is made for this request. Kept on the pod: one
+    that is adopted has the time that it was made with."""
     nonce: str
     """Kept on the pod, so that whoever adopts it can tell the agent's lines from imitations."""
     adopt_ended: bool = False
@@ -93,6 +94,7 @@ def pod_manifest(request: PodRequest, defaults: PodDefaults, attempt: str, day: 
                 names.SWARM: request.swarm_id,
                 names.BRANCH: request.branch_id,
                 names.NONCE: request.nonce,
+                names.DEADLINE: str(request.deadline_seconds),
                 names.ATTEMPT: attempt,
                 "kubectl.kubernetes.io/default-container": AGENT,
             },
@@ -100,6 +102,16 @@ def pod_manifest(request: PodRequest, defaults: PodDefaults, attempt: str, day: 
         "spec": {"restartPolicy": "Never"},
     }
     return merge(whole, own)
+
+
+def deadline_of(pod: Mapping[str, Any]) -> float | None:
+    """``deadline_seconds`` of the request that the pod was made for; None where the pod does not tell."""
+    told = (pod["metadata"].get("annotations") or {}).get(names.DEADLINE)
+    try:
+        seconds = float(told or "")
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < math.inf else None
 
 
 def _secret_name(request: PodRequest, attempt: str) -> str:

@@ -24,6 +24,7 @@ from swarmq.kubernetes.ends import (
     waits_for,
 )
 from swarmq.kubernetes.following import LogFollower
+from swarmq.kubernetes.podspec import deadline_of
 from swarmq.kubernetes.telling import ClusterEvent, Notice, PodTeller, pod_events
 from swarmq.kubernetes.watching import PodWatch, Seat
 
@@ -53,7 +54,11 @@ class PodRun:
         self.nonce = str(metadata.get("annotations", {}).get(names.NONCE) or "")
         """Likewise."""
         self._cluster, self._teller = cluster, PodTeller(cluster, pod, notice)
-        self._deadline_seconds, self._start_seconds = deadline_seconds, start_seconds
+        made_with_seconds = deadline_of(pod) if adopted else None
+        self._deadline_seconds = made_with_seconds or deadline_seconds
+        self._counts_age = made_with_seconds is not None
+        """Else the deadline is counted from the adoption: the request leaves out what the pod is known to have done."""
+        self._start_seconds = start_seconds
         self._place: AbstractContextManager[Seat] = watch.seat(pod)
         self._seat = self._place.__enter__()
         self._deleted = False
@@ -191,7 +196,7 @@ class PodRun:
 
     def _age_at_adoption(self, pod: Object) -> float:
         """How long an adopted pod had run before; its node's clock says so, which is near enough for a time-out."""
-        if not self.adopted:
+        if not self._counts_age:
             return 0.0
         first = self._since.setdefault("adopted at", time.time())
         return max(0.0, first - (started_at(pod) or first))

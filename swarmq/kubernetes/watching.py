@@ -8,16 +8,15 @@ another list. Where there is no watching to be had, lists at intervals do.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from swarmq.errors import ClusterError
 from swarmq.kubernetes import names
-from swarmq.kubernetes.answers import GONE, Call, Refused, explain, wait_seconds
+from swarmq.kubernetes.answers import GONE, Call, NotTheServer, Refused, explain, read_change, wait_seconds
 from swarmq.kubernetes.cluster import Cluster, Object, describe, refuse_certificate, unreachable
 
 if TYPE_CHECKING:
@@ -92,6 +91,8 @@ class PodWatch:
         self._selector = names.selector(names.MANAGED)
         self._seats: dict[str, list[Seat]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Told to end. The next one begins when they have: what is known of a stream is kept here, for one of them."""
         self._listing: list[Seat] | None = None
         """Those who took their seat after the list under way was asked for: it may not show their pods yet."""
         self._reached = ""
@@ -114,15 +115,31 @@ class PodWatch:
             self._seats[name].remove(seat)
             if not self._seats[name]:
                 del self._seats[name]
-            if not self._seats and self._task is not None:
-                self._task.cancel()
+            if not self._seats:
+                self._leave()
 
     async def aclose(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        self._leave()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+
+    def _leave(self) -> None:
+        """Stop watching. It takes a moment, in which somebody else may take a seat."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
 
     async def _run(self) -> None:
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+        try:
+            await self._watch()
+        except ClusterError as error:
+            self._fail(error)
+
+    async def _watch(self) -> None:
+        """Until cancelled. ClusterError where nothing more can be known."""
         version, attempt = "", 0
         failures: tuple[type[BaseException], ...] = (Refused, *unreachable())
         while True:
@@ -134,9 +151,6 @@ class PodWatch:
                 else:
                     version = await self._poll()
                 attempt = 0
-            except ClusterError as error:
-                self._fail(error)
-                return
             except failures as error:
                 version = await self._mend(error, version, attempt)
                 attempt += 1
@@ -149,7 +163,10 @@ class PodWatch:
         return version
 
     async def _mend(self, error: BaseException, version: str, attempt: int) -> str:
-        """Where to go on after a watch that failed: the version, '' for another list."""
+        """Where to go on after a watch that failed: the version, '' for another list.
+
+        Where somebody else answers the watch, lists are how anything is heard at all.
+        """
         told_seconds = 0.0
         if isinstance(error, Refused):
             told_seconds = error.retry_after_seconds
@@ -168,7 +185,7 @@ class PodWatch:
             refuse_certificate(error)
         log.info("the watch of pods broke", error=describe(error))
         await asyncio.sleep(wait_seconds(attempt, told_seconds))
-        return self._reached if version else ""
+        return self._reached if version and not isinstance(error, NotTheServer) else ""
 
     def _fail_with(self, refused: Refused) -> None:
         raise ClusterError(str(explain(refused, self._cluster.namespace)))
@@ -188,7 +205,7 @@ class PodWatch:
                     seat.update(pod)
                 elif not any(seat is other for other in new):
                     seat.lose()
-        return str(found["metadata"]["resourceVersion"])
+        return str(found["metadata"].get("resourceVersion") or "")
 
     async def _stream(self, version: str) -> str:
         """Take changes as they come until the server ends the watch; returns the version to go on from."""
@@ -202,19 +219,19 @@ class PodWatch:
         now = asyncio.get_running_loop().time
         started, self._reached = now(), version
         async with self._cluster.stream(_WATCH, query, self._patience.quiet_watch_seconds) as content:
-            async for change in _json_lines(content):
-                self._reached = self._take(change, self._reached)
+            async for line in _lines(content):
+                self._reached = self._take(*read_change(_WATCH, line), self._reached)
         self._short_streams = self._short_streams + 1 if now() - started < SHORT_SECONDS else 0
         return self._reached
 
-    def _take(self, change: Object, version: str) -> str:
-        kind, thing = change["type"], change["object"]
+    def _take(self, kind: str, thing: Object, version: str) -> str:
         if kind == "ERROR":
-            status = int(thing.get("code") or 500)
+            code = thing.get("code")
+            status = code if isinstance(code, int) else 500
             raise Refused(_WATCH, status, str(thing.get("reason")), str(thing.get("message")))
         metadata = thing["metadata"]
         for seat in self._seats.get(metadata.get("name"), ()) if kind != "BOOKMARK" else ():
-            if metadata["uid"] == seat.uid:
+            if metadata.get("uid") == seat.uid:
                 seat.lose(thing) if kind == "DELETED" else seat.update(thing)
         return str(metadata.get("resourceVersion") or version)
 
@@ -224,13 +241,13 @@ class PodWatch:
                 seat.fail(error)
 
 
-async def _json_lines(content: StreamReader) -> AsyncIterator[Any]:
-    """Each line as JSON; a last one that was cut off is left out."""
+async def _lines(content: StreamReader) -> AsyncIterator[bytes]:
+    """Those that are not empty; a last one that was cut off is left out."""
     rest = bytearray()
     async for chunk in content.iter_any():
         rest += chunk
         *lines, last = rest.split(b"\n")
         for line in lines:
             if line.strip():
-                yield json.loads(line)
+                yield bytes(line)
         rest = bytearray(last)

@@ -207,6 +207,7 @@ class SwarmResult(Record):
     stats: SwarmStats = SwarmStats()
     branch: str | None = None
     commit: str | None = None
+    base_branch: str | None = Field(None, description="What merging moves: checked out at submit; None when detached.")
     answer: str | None = Field(None, description="The synthesis over all results, where asked for.")
 
     @property

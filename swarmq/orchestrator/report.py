@@ -43,9 +43,9 @@ def _figures(stats: SwarmStats) -> Iterator[str]:
     if not stats.critical_path:
         return
     lines = [
-        f"{stats.total_steps:,} steps in {stats.wall_seconds:,.1f} s; one after the other"
+        f"{_steps(stats.total_steps)} in {stats.wall_seconds:,.1f} s; one after the other"
         f" {stats.sequential_seconds:,.1f} s (speed-up {stats.speedup:.1f}).",
-        f"Critical path: {stats.critical_path_steps:,} steps, {stats.critical_path_seconds:,.1f} s:"
+        f"Critical path: {_steps(stats.critical_path_steps)}, {stats.critical_path_seconds:,.1f} s:"
         f" {' > '.join(stats.critical_path)}",
     ]
     if stats.baseline is not None and stats.speedup_over_baseline is not None:
@@ -64,7 +64,7 @@ def _saved(spent: Spent) -> str:
 
 def _spent(spent: Spent | Baseline) -> str:
     cost = "" if spent.cost_usd is None else f", ${spent.cost_usd:,.4f}"
-    return f"{spent.steps:,} steps, {spent.tokens:,} tokens{cost}"
+    return f"{_steps(spent.steps)}, {spent.tokens:,} tokens{cost}"
 
 
 def _head(record: SwarmRecord, result: SwarmResult) -> str:
@@ -137,7 +137,7 @@ def _race(result: SubtaskResult) -> Iterator[str]:
 
 
 def _steps(steps: int) -> str:
-    return "1 step" if steps == 1 else f"{steps} steps"
+    return "1 step" if steps == 1 else f"{steps:,} steps"
 
 
 def _verified(result: SubtaskResult) -> Iterator[str]:

@@ -38,7 +38,7 @@ def swarm_stats(
     """The figures. ``counters`` are those that the swarm kept while it ran; ``now`` is Unix seconds.
 
     A subtask counts with what its own branch used here: nothing where it was blocked or came from the cache, what it
-    had used where it failed, and of a race what the promoted candidate used.
+    had used where it failed, and of a race what the promoted candidate used. The whole counts what all branches used.
     """
     of_stages = tuple(stage_stats(stage, results, now) for stage in sorted(stages, key=lambda stage: stage.stage))
     wall_seconds = max(0.0, (record.finished_at or now) - (record.started_at or record.spec.created_at))
@@ -52,14 +52,14 @@ def swarm_stats(
         critical_path=critical_names,
         critical_path_seconds=critical_seconds,
         critical_path_steps=int(critical_steps),
-        total_steps=sum(result.steps for result in results),
-        tool_calls=sum(result.tool_calls for result in results),
+        # The counters also hold losers of races and resolvers; tokens and cost planning and synthesis, too.
+        total_steps=int(counters.get("steps", 0)),
+        tool_calls=int(counters.get("tool_calls", 0)),
         wall_seconds=wall_seconds,
         sequential_seconds=sequential_seconds,
         speedup=sequential_seconds / wall_seconds if wall_seconds > 0 else 0.0,
         baseline=baseline,
         speedup_over_baseline=baseline.wall_seconds / wall_seconds if baseline and wall_seconds > 0 else None,
-        # The counters also hold planning, synthesis and branches that a retry has replaced.
         usage=Usage(**{name: int(counters.get(name, 0)) for name in Usage.model_fields}),
         cost_usd=None if counters.get("unpriced_calls") else counters.get("cost_nano_usd", 0) / NANO_PER_USD,
         cache_hits=int(counters.get("cache_hits", 0)),

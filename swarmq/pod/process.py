@@ -36,9 +36,10 @@ def read_payload(path: Path) -> Payload:
 def with_key(payload: Payload, secrets: Path) -> Payload:
     """The payload with the model's key: its own, else that of a named Secret, else of this process's environment."""
     variable = payload.model.endpoint.api_key_env
-    if variable is None or payload.model.api_key is not None:
+    if variable is None:
         return payload
-    key = _secret(variable, secrets)
+    found = _secret(variable, secrets)  # also where the payload has the key: the agent's commands could read the file
+    key = payload.model.api_key or found
     if key is None:
         raise EnvironmentFault(
             f"no key for the model: {variable} is neither in the payload nor in a named Secret nor in the environment"
@@ -49,10 +50,11 @@ def with_key(payload: Payload, secrets: Path) -> Payload:
 def with_password(payload: Payload, secrets: Path) -> Payload:
     """The payload with the password for the repository's URL, found likewise; a repository may need none."""
     repository = payload.repository
-    if repository is None or repository.password is not None or repository.password_env is None:
+    if repository is None or repository.password_env is None:
         return payload
-    found = {"password": _secret(repository.password_env, secrets)}
-    return payload.model_copy(update={"repository": repository.model_copy(update=found)})
+    found = _secret(repository.password_env, secrets)
+    known = {"password": repository.password or found}
+    return payload.model_copy(update={"repository": repository.model_copy(update=known)})
 
 
 def _secret(variable: str, secrets: Path) -> str | None:

@@ -143,6 +143,8 @@ class Decoder:
         self._pieces_characters = 0
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
+        self.spoke = False
+        """Whether any line of ours came, whatever could be made of it."""
         self.missing_lines = 0
         """Numbers that were passed over: records were lost, or a part of one."""
 
@@ -176,6 +178,7 @@ class Decoder:
         if matched is None:
             self._keep(line)
             return ()
+        self.spoke = True
         record = self._read(matched[1], matched[2])
         return () if record is None else (record,)
 

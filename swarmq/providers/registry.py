@@ -61,13 +61,24 @@ class Models:
 
     def check(self, spec: str) -> None:
         """Whether ``spec`` can be opened here. Raises UsageError or EnvironmentFault, each with the way out."""
+        self.check_name(spec)
+        endpoint_name, _ = self._split(spec)
+        if endpoint_name != SCRIPTED:
+            self._key(endpoint_name, self._endpoint(endpoint_name))
+
+    def check_name(self, spec: str) -> None:
+        """Whether ``spec`` names an endpoint that is known here, or a script, whoever has the key. UsageError."""
         endpoint_name, name = self._split(spec)
         if endpoint_name == SCRIPTED:
             from swarmq.testing import Script  # with yaml a twentieth of a worker's start; few ever run a script
 
             Script.load(_script_file(name).path)
         else:
-            self._key(endpoint_name, self._endpoint(endpoint_name))
+            self._endpoint(endpoint_name)
+
+    def check_form(self, spec: str) -> None:
+        """Whether ``spec`` is written as a model is, whoever knows its endpoint. UsageError."""
+        self._split(spec)
 
     async def open(self, spec: str) -> ChatModel:
         """The model of ``spec``, the same one each time. Raises what ``check`` raises."""

@@ -12,10 +12,11 @@ from swarmq.store.connection import Gate
 
 @dataclass(frozen=True)
 class JobClaim:
-    """``claimed``: the caller is the holder. ``missing``: the swarm is gone."""
+    """``claimed``: the caller is the holder, by ``took_over`` after a silent one. ``missing``: no such swarm."""
 
     status: Literal["claimed", "held", "done", "missing"]
     token: int
+    took_over: bool
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Jobs:
     async def claim(self, swarm_id: str, name: str, worker: str, lease_seconds: float) -> JobClaim:
         """Become the holder where nobody is; a job needs no record before."""
         arguments = (name, new_call_id(), worker, lease_seconds)
-        status, token = await self._gate.script("job_claim", (keys.SWARM(swarm_id),), arguments)
-        return JobClaim(status.decode(), token)
+        status, token, took_over = await self._gate.script("job_claim", (keys.SWARM(swarm_id),), arguments)
+        return JobClaim(status.decode(), token, bool(took_over))
 
     async def renew(self, swarm_id: str, name: str, token: int, lease_seconds: float) -> None:
         """Prolong the lease. LeaseLost where the caller is not the holder any more."""

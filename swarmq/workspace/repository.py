@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +109,7 @@ def read_repository(path: Path) -> UserRepository:
     if inside != "true":
         raise UsageError(f"{path} is inside a .git directory: name the checkout")
     if found.status != 0:
-        raise UsageError(f"{path} has no commit yet: make a first one with 'git commit'")
+        raise UsageError(_no_commit(path))
     if len(rest) != 7:
         raise WorkspaceError(f"{path} cannot be used: its path holds a line break")
     object_format, shallow, common_dir, objects, top, commit, head = rest
@@ -115,12 +117,44 @@ def read_repository(path: Path) -> UserRepository:
     return UserRepository(Path(top), commit, branch, Path(common_dir), Path(objects), object_format, shallow == "true")
 
 
+def _no_commit(path: Path) -> str:
+    """Nothing was committed yet, or what HEAD names is lost."""
+    head = GitAt(directory=path).run("rev-parse", "--verify", "--quiet", "HEAD", accept=range(256))
+    if head.status != 0:
+        return f"{path} has no commit yet: make a first one with 'git commit'"
+    return (
+        f"{path} is damaged: commit {head.text.strip()[:12]}, which HEAD names, cannot be read; "
+        "'git fsck' tells what is missing, or name another repository with --repo"
+    )
+
+
 def _no_repository(path: Path, message: str) -> str:
     if "dubious ownership" in message:
+        named = re.search(r"in repository at '(.+)'", message)  # the root, of which ``path`` may be a subdirectory
+        allowed = shlex.quote(str(Path(named[1]) if named else path.resolve()))
         return (
             f"{path} belongs to another user, and git refuses it: "
-            f"allow it with 'git config --global --add safe.directory {path}'"
+            f"allow it with git config --global --add safe.directory {allowed}"
         )
     if "not a git repository" in message:
+        resolved = path.resolve()
+        for directory in (resolved, *resolved.parents):
+            if (directory / ".git").exists():
+                return (
+                    f"{directory / '.git'} is there, but git cannot use it ({_fault(directory / '.git')}): "
+                    "mend it, or name another repository with --repo"
+                )
         return f"{path} is not a git repository: run 'git init' and commit there, or name another one with --repo"
     return f"{path} cannot be read as a git repository: {' '.join(message.split())}"
+
+
+def _fault(git_dir: Path) -> str:
+    """Why git takes a directory of its own for none: the first part of it that cannot be read."""
+    try:
+        if git_dir.is_dir():
+            (git_dir / "HEAD").read_bytes()
+            list((git_dir / "objects").iterdir())
+            list((git_dir / "refs").iterdir())
+    except OSError as error:
+        return f"{Path(error.filename).name}: {error.strerror}"
+    return "its content makes no sense"

@@ -342,11 +342,13 @@ def test_a_later_clients_key_reaches_the_workers(place: Place, monkeypatch: pyte
     info = stack.ensure()
     until(lambda: len(place.reports("started")) == len(NAMES))
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert not place.stack().ensure().started
+    assert not place.stack().ensure(bring_variables=True).started
     assert len(place.reports("stopped")) == 0  # nothing new to know: nobody is disturbed
 
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-second")
-    place.stack().ensure()
+    assert place.stack().ensure().changed == ()
+    assert len(place.reports("stopped")) == 0  # whoever only looks does not disturb anybody either
+    assert place.stack().ensure(bring_variables=True).notice == "workers restarted: ANTHROPIC_API_KEY changed"
     assert len(place.reports("stopped")) == len(NAMES)  # answered only when the old workers are gone
     place.stack().wait_ready(WAIT_SECONDS)
     until(lambda: len(place.reports("started")) == 2 * len(NAMES))

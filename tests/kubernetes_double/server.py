@@ -27,6 +27,8 @@ class Trouble:
     """By verb and resource: what the next ones are answered, instead of being done."""
     lost_replies: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By verb and resource: how many of the next ones are done and not answered."""
+    said_between: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """By verb and resource: what the next ones are told, with 200, by something that does not pass them on."""
     quota_pods: int | None = None
     cut_logs_after: list[int] = field(default_factory=list)
     """For each of the next log requests: after how many bytes it is cut off; negative: ended as if it were whole."""
@@ -74,6 +76,8 @@ class Server:
         if self.trouble.away:
             return self._hang_up(request)
         self.requests.append((verb, resource, name))
+        if self.trouble.said_between.get((verb, resource)):
+            return web.Response(text=self.trouble.said_between[verb, resource].pop(0), content_type="text/html")
         try:
             answer = await self._answer(request, verb, resource, name)
         except Status as status:

@@ -8,12 +8,15 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
 from kubernetes_double.schema import problems
 
 from swarmq.cli.exits import ExitCode
+from swarmq.cli.main import app
 from swarmq.kubernetes.podspec import PodDefaults, PodRequest, pod_manifest
 from swarmq.kubernetes.rights import RIGHTS
 from swarmq.models.plan import Plan
@@ -23,6 +26,18 @@ from swarmq.testing import Script, ScriptedConversation, Turn
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+OPTIONS_OF_OTHERS = {
+    "git": "check ff-only objects quiet reset strict write-tree",
+    "docker": "all app build-arg for mount profile rm scale tmpfs target wait",
+    "kubectl": "all for from-literal prefix selector timeout",
+    "celery and flower": "app basic-auth port quiet tasks-columns without-gossip without-mingle",
+    "uv, cargo, pytest, mypy": "dist frozen quiet runs strict timeout",
+    "the scripted server": "host port port-file",
+    "scripts, benchmarks and examples": "at-most branches latency-ms matrix plot races rate retry-after runs"
+    " seconds server sweep warm-up",
+}
+"""What pages name that is no option of swarmq, by whose it is."""
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#([^)\s]*))?\)")
 
 
@@ -55,6 +70,28 @@ def test_generated_pages_are_up_to_date() -> None:
 def test_every_exit_code_is_documented() -> None:
     text = (ROOT / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
     assert [int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)] == sorted(ExitCode)
+
+
+def options(command: Any) -> Iterator[str]:
+    """All long options of a command and of what is below it."""
+    yield "--help"
+    for parameter in command.params:
+        yield from (name for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("--"))
+    for below in getattr(command, "commands", {}).values():
+        yield from options(below)
+
+
+def test_every_option_that_a_page_names_exists() -> None:
+    known = set(options(typer.main.get_command(app)))
+    assert {"--version", "--max-total-steps", "--origin"} <= known
+    known |= {f"--{name}" for names in OPTIONS_OF_OTHERS.values() for name in names.split()}
+    unknown = {
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in PAGES
+        for name in OPTION.findall(page.read_text(encoding="utf-8"))
+        if name not in known
+    }
+    assert unknown == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -26,10 +26,17 @@ local s = {
   blocked = '', ran_at = NOW, poll_at = 0, kept_at = 0,
 }
 
+local TIMES = {'hold_until', 'last_start', 'slot', 'token_slot', 'cut_at', 'crowded_at', 'series_at', 'window_at',
+  'request_until', 'tokens_until', 'poll_at', 'kept_at'}
+
 local function load()
   local known = redis.call('GET', STATE)
   if known then
     for name, value in pairs(cjson.decode(known)) do s[name] = value end
+  end
+  if s.ran_at > NOW then  -- another server's clock, after a fail-over: what was to pass by then has not grown longer
+    local back = s.ran_at - NOW
+    for _, name in ipairs(TIMES) do s[name] = s[name] - back end
   end
   if s.blocked == 'rate' then s.age = s.age + math.min(NOW - s.ran_at, 1) end  -- a rate nobody wants proves nothing
   s.ran_at = NOW

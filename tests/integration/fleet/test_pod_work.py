@@ -36,6 +36,7 @@ from swarmq.store.address import parse_address
 from swarmq.store.connection import Gate
 from swarmq.store.store import Store
 from swarmq.testing import Script, ScriptedServer
+from swarmq.workspace.swarm_repository import SwarmRepository, Worktree
 
 SWARM = "swarm00001"
 CALLS = 4
@@ -353,17 +354,47 @@ async def test_ends_without_a_result(
     assert len(pods.made) == 1
 
 
-async def test_an_agent_that_ended_well_without_a_result_is_taken_by_its_log(
+ENDED_WELL = PodEnd(PodReason.COMPLETED, "", 0, True)
+
+
+def read_plan(name: str = "Reader") -> Plan:
+    return Plan(subtasks=(Subtask(name=name, instruction="Write the files", kind="read"),))
+
+
+async def test_the_log_of_an_agent_that_knows_no_protocol_is_its_result(
     runtime: Runtime, pods: LocalPods, repo: Path
 ) -> None:
-    pods.ends = [(PodEnd(PodReason.COMPLETED, "", 0, True), 7)]
+    pods.ends = [(ENDED_WELL, 3)]
+    pods.edits = [lambda lines: ["the last words"]]
+    await started(runtime, repo, read_plan())
+    assert await run(runtime, "reader") == "completed"
+    assert (await ended(runtime, "reader")).text == "the last words"
+    assert len(pods.made) == 1
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 7])
+async def test_a_log_whose_end_is_missing_makes_another_pod_go_on(
+    after: int, runtime: Runtime, pods: LocalPods, repo: Path
+) -> None:
+    """The agent speaks the protocol, if only by a probe, and ends well: there was a result, which did not come."""
+    pods.ends = [(ENDED_WELL, after)]
     pods.edits = [lambda lines: ["the last words", *lines]]
     await started(runtime, repo)
     assert await run(runtime) == "completed"
-    outcome = await ended(runtime)
-    assert outcome.text == "the last words"
-    assert set(outcome.files) <= {"one.txt", "two.txt", "three.txt"}
-    assert outcome.files
+    await assert_whole(runtime)
+    assert len(pods.made) == 2
+    events = [event for event in await runtime.store.events.read(SWARM) if event.type is EventType.BRANCH_POD]
+    assert "the log of the pod has a gap: its result is missing" in [event.data["notice"] for event in events]
+
+
+async def test_an_adopted_pod_whose_log_is_lost_is_no_success(runtime: Runtime, pods: LocalPods, repo: Path) -> None:
+    """What an earlier supervisor recorded says that there was a protocol."""
+    pods.ends = [(VANISHED, 5), (ENDED_WELL, 3)]
+    pods.edits = [list, lambda lines: []]
+    await started(runtime, repo)
+    assert await run(runtime) == "completed"
+    await assert_whole(runtime)
+    assert len(pods.made) == 3
 
 
 async def test_nothing_secret_is_in_records_and_events(
@@ -422,9 +453,12 @@ async def test_a_conflict_is_resolved_in_pods_of_which_one_vanishes(
 
 
 async def test_a_resolver_that_leaves_markers_fails_whatever_its_pod_says(
-    runtime: Runtime, pods: LocalPods, repo: Path
+    runtime: Runtime, pods: LocalPods, repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pods.ends = [None, None, (PodEnd(PodReason.COMPLETED, "", 0, True), 5)]
+    async def none_seen(self: SwarmRepository, worktree: Worktree, theirs: str) -> tuple[str, ...]:
+        return ()
+
+    monkeypatch.setattr(SwarmRepository, "unresolved", none_seen)  # which only the agent's side asks
     await conflicted(runtime, repo)
     assert await run(runtime, RESOLVER) == "failed"
     outcome = await ended(runtime, RESOLVER)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import threading
 import time
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 import structlog
 from valkey_server import ValkeyServer
 
-from swarmq.fleet.presence import announce, clock_skew_seconds, describe_worker, presence_file
+from swarmq.fleet.presence import FreeSpace, announce, clock_skew_seconds, describe_worker, presence_file
 from swarmq.fleet.startup import warn_of_redis
 from swarmq.settings import load_settings
 from swarmq.store.store import Store
@@ -27,6 +29,61 @@ async def test_a_worker_is_there_while_it_announces_itself_and_gone_afterwards(s
     await asyncio.gather(announcing, return_exceptions=True)
     assert not presence_file(settings, "w1").exists()
     assert await store.workers.list() == []
+
+
+async def test_a_disk_that_hangs_holds_up_no_word_of_a_worker_and_only_one_thread(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, answers = 0, threading.Event()
+
+    def hanging(_: Path) -> int:
+        nonlocal begun
+        begun += 1
+        answers.wait(60)
+        return 7_000
+
+    monkeypatch.setattr("swarmq.fleet.presence._free_bytes", hanging)
+    monkeypatch.setattr("swarmq.fleet.presence.MEASURE_SECONDS", 0.01)
+    settings = load_settings(runtime_dir=tmp_path, probe_dir=tmp_path / "probes", heartbeat_seconds=0.2)
+    announcing = asyncio.create_task(announce(store, settings, lambda: describe_worker("w1", ["agents"], 0.0, 3, 0.0)))
+
+    async def told(free_bytes: int | None) -> None:
+        while [worker.get("free_bytes") for worker in await store.workers.list()] != [free_bytes]:
+            await asyncio.sleep(0)
+
+    try:
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                while not (tmp_path / "probes" / "alive").exists():
+                    await asyncio.sleep(0)
+                (tmp_path / "probes" / "alive").unlink()
+            await told(None)
+            assert begun == 1
+            answers.set()
+            await told(7_000)
+    finally:
+        answers.set()
+        announcing.cancel()
+        await asyncio.gather(announcing, return_exceptions=True)
+
+
+async def test_a_disk_that_fails_is_not_told_of_and_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int | OSError] = [OSError(errno.ESTALE, "Stale file handle"), 5]
+
+    def failing(_: Path) -> int:
+        found = looks.pop(0)
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    monkeypatch.setattr("swarmq.fleet.presence._free_bytes", failing)
+    space = FreeSpace(tmp_path)
+    with structlog.testing.capture_logs() as logs:
+        assert await space.look() is None
+    assert "Stale file handle" in logs[0]["error"]
+    assert await space.look() == 5
 
 
 async def test_a_clock_that_is_wrong_shows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from swarmq.fleet import planning as planning_module
 from swarmq.fleet.accept import Submission, accept
 from swarmq.fleet.branch import run_branch
 from swarmq.fleet.branch_work import BranchWork
-from swarmq.fleet.claims import MOST_FAILURES, held_job
+from swarmq.fleet.claims import MOST_FAILURES, failures_of, held_job
 from swarmq.fleet.dispatch import Dispatcher
 from swarmq.fleet.ending import cancel_swarm
 from swarmq.fleet.finish import finish_swarm
@@ -155,6 +155,34 @@ async def test_a_job_that_fails_again_and_again_fails_its_swarm(
     await finish_swarm(runtime, SWARM)
     record = await runtime.store.swarms.load(SWARM)
     assert (record.state, record.error) == (SwarmState.FAILED, "plan failed: KeyError: 'no such thing'")
+
+
+async def test_failures_count_in_a_row(runtime: Runtime) -> None:
+    await submitted(runtime.store)
+    for turn in range(3 * MOST_FAILURES):
+        if turn % MOST_FAILURES == 0:
+            async with held_job(runtime, SWARM, "merge"):
+                assert await failures_of(runtime, SWARM, "merge") == (MOST_FAILURES - 1 if turn else 0)
+        else:
+            with pytest.raises(OSError, match="full"):
+                async with held_job(runtime, SWARM, "merge"):
+                    raise OSError("full")
+        assert (await runtime.store.swarms.load(SWARM)).error is None
+
+
+async def test_a_job_that_kills_its_worker_again_and_again_fails_its_swarm(runtime: Runtime) -> None:
+    await submitted(runtime.store)
+    for _ in range(MOST_FAILURES):
+        assert (await runtime.store.swarms.load(SWARM)).error is None
+        with pytest.raises(LeaseLost):
+            async with held_job(runtime, SWARM, "merge"):
+                raise LeaseLost("as one that is killed, it gives nothing back")
+        claim = await runtime.store.jobs.claim(SWARM, "merge", "dies", 60)
+        assert claim.status == "claimed"
+        await runtime.store.gate.call("HSET", keys.JOBS(SWARM), "merge:until", "1")
+    async with held_job(runtime, SWARM, "merge"):
+        pass
+    assert (await runtime.store.swarms.load(SWARM)).error == "merge failed: its worker was lost"
 
 
 async def test_cancelling_aborts_the_planning(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

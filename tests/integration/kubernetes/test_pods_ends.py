@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from pods_bench import (
     until,
 )
 
+from swarmq.kubernetes import names
 from swarmq.kubernetes.ends import PodReason
 from swarmq.models.pods import PodNews
 
@@ -104,16 +106,52 @@ async def test_the_deadline_of_the_pod_itself_counts_too(bench: Bench) -> None:
     assert (end.reason, end.lost) == (PodReason.TIMED_OUT, False)
 
 
+def age(double: KubernetesDouble, minutes: float, deadline: str | None = None) -> None:
+    """Have the pod worked that long, and its deadline be told so."""
+    pod = double.objects("pods")[0]
+    if deadline is not None:
+        annotations = pod["metadata"]["annotations"] | {names.DEADLINE: deadline}
+        metadata = pod["metadata"] | {"annotations": annotations}
+        double.do(double.state.update("pods", pod["metadata"]["name"], metadata=metadata))
+    status = copy.deepcopy(pod["status"])
+    long_ago = datetime.now(UTC) - timedelta(minutes=minutes)
+    status["containerStatuses"][0]["state"]["running"]["startedAt"] = f"{long_ago:%Y-%m-%dT%H:%M:%SZ}"
+    double.do(double.state.update("pods", pod["metadata"]["name"], status=status))
+
+
 async def test_time_before_an_adoption_counts(bench: Bench, double: KubernetesDouble) -> None:
     pods = bench.pods(SLEEP)
-    async with await pods.run(request()) as run:
+    async with await pods.run(request(deadline_seconds=240)) as run:
         await first_line(run)
-        pod = double.objects("pods")[0]
-        status = copy.deepcopy(pod["status"])
-        long_ago = datetime.now(UTC) - timedelta(minutes=5)
-        status["containerStatuses"][0]["state"]["running"]["startedAt"] = f"{long_ago:%Y-%m-%dT%H:%M:%SZ}"
-        double.do(double.state.update("pods", pod["metadata"]["name"], status=status))
-    async with await pods.run(request(token=2, deadline_seconds=240)) as adopted:
+        age(double, minutes=5)
+    async with await pods.run(request(token=2, deadline_seconds=3600)) as adopted:
+        end = await adopted.end()
+    assert (end.reason, end.detail) == (PodReason.TIMED_OUT, "the agent did not end within 240 s")
+
+
+@pytest.mark.parametrize("deadline", [None, "soon", "-1", ""], ids=["as it was made", "no number", "negative", "none"])
+async def test_time_before_an_adoption_counts_once(
+    deadline: str | None, bench: Bench, double: KubernetesDouble
+) -> None:
+    """The adopter's request leaves out what was recorded before: it is not for a pod that has worked already."""
+    pods = bench.pods("echo up; while [ ! -e $HOME/go ]; do sleep 0.02; done")
+    async with await pods.run(request(deadline_seconds=600)) as run:
+        await first_line(run)
+        age(double, minutes=5, deadline=deadline)
+    async with asyncio.timeout(HANG_SECONDS), await pods.run(request(token=2, deadline_seconds=300)) as adopted:
+        assert await first_line(adopted) == "up"
+        (double.kubeconfig.parent / "pods" / run.uid / "work" / "go").touch()
+        assert (await adopted.end()).reason is PodReason.COMPLETED
+
+
+async def test_an_adopted_pod_that_tells_no_deadline_has_the_adopters_from_then_on(
+    bench: Bench, double: KubernetesDouble
+) -> None:
+    pods = bench.pods(SLEEP)
+    async with await pods.run(request(deadline_seconds=600)) as run:
+        await first_line(run)
+        age(double, minutes=5, deadline="soon")
+    async with await pods.run(request(token=2, deadline_seconds=0.5)) as adopted:
         assert (await adopted.end()).reason is PodReason.TIMED_OUT
 
 

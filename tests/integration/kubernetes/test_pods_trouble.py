@@ -104,6 +104,40 @@ async def test_long_lines_come_whole_through_cuts(bench: Bench, double: Kubernet
     assert lines == [*(f"{number}:" + "x" * 40_000 for number in range(30)), "unended"]
 
 
+async def test_a_node_agent_that_restarts_knows_no_pod_for_a_moment_and_costs_no_line(
+    bench: Bench, double: KubernetesDouble
+) -> None:
+    async with asyncio.timeout(HANG_SECONDS), await bench.pods(GATED).run(request()) as run:
+        lines = run.lines()
+        assert await anext(lines) == "up"
+        double.fail("get", "pods/log", 404, times=3)
+        double.go_away()
+        double.come_back()
+        rest = asyncio.create_task(_all(lines))
+        await until(lambda: not double.trouble.answers["get", "pods/log"])
+        open_gate(double, run.uid)
+        assert await rest == ["done"]
+        assert (await run.end()).reason is PodReason.COMPLETED
+
+
+async def test_nor_does_one_that_restarts_as_the_container_ends(bench: Bench, double: KubernetesDouble) -> None:
+    async with asyncio.timeout(HANG_SECONDS), await bench.pods("echo up").run(request()) as run:
+        await run.end()
+        double.fail("get", "pods/log", 404, times=2)
+        assert await _all(run.lines()) == ["up"]
+
+
+async def test_a_log_that_its_node_has_no_more_is_given_up(bench: Bench, double: KubernetesDouble) -> None:
+    async with asyncio.timeout(HANG_SECONDS), await bench.pods("echo up").run(request()) as run:
+        await run.end()
+        double.fail("get", "pods/log", 404, times=1000)
+        assert await _all(run.lines()) == []
+
+
+async def _all(lines: AsyncIterator[str]) -> list[str]:
+    return [line async for line in lines]
+
+
 @pytest.mark.parametrize("deaf", [False, True], ids=["kubelet", "kubelet of old"])
 async def test_a_log_that_is_turned_over_is_followed(bench: Bench, double: KubernetesDouble, deaf: bool) -> None:
     double.faults.deaf_logs = deaf

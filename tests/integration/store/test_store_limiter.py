@@ -103,6 +103,17 @@ async def test_calls_in_flight_are_bounded_for_all_processes(store: Store, valke
         await other.aclose()
 
 
+async def test_a_fail_over_to_a_clock_that_is_behind_holds_up_nobody(store: Store) -> None:
+    for permit in await taken(store.limiter, 3, min_spacing_ms=0.001):
+        await reported(store, permit, OK)
+    key = keys.LIMITER[0](ENDPOINT)
+    known = orjson.loads(await store.gate.call("GET", key))
+    times = ("last_start", "slot", "ran_at", "window_at", "kept_at")
+    await store.gate.call("SET", key, orjson.dumps(known | {name: known[name] + 3600 for name in times}))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await taken(store.limiter, 1, min_spacing_ms=0.001)
+
+
 async def test_the_limit_grows_with_success_and_is_cut_once_for_all_in_flight(store: Store) -> None:
     permits = await taken(store.limiter, 20)
     for permit in permits[:5]:

@@ -83,6 +83,7 @@ def result(state: SwarmState = SwarmState.SUCCEEDED, **changes: Any) -> SwarmRes
         "stats": SwarmStats(total_steps=12, wall_seconds=5.0, usage=usage),
         "branch": f"swarmq/{SWARM}",
         "commit": "c" * 40,
+        "base_branch": "main",
     }
     return SwarmResult(**{**values, **changes})
 

@@ -13,6 +13,7 @@ from cli_fakes import SWARM, Cli, branch, record, result
 
 from swarmq.cli.conversation import CUT_LINES
 from swarmq.errors import EnvironmentFault
+from swarmq.models.branch import Exit, Outcome
 from swarmq.models.messages import FinishReason, Message, Role, Text, Thinking, ToolCall, ToolResult, Usage, user
 from swarmq.models.swarm import SwarmState
 from swarmq.models.transcript import Entry
@@ -53,6 +54,19 @@ def test_transcript(cli: Cli) -> None:
     assert f"line {CUT_LINES + 9}" in whole
     assert "--full" not in whole
     assert len(orjson.loads(cli.run("transcript", "last", "fix-p", "--json").out)) == 4
+
+
+def test_an_empty_transcript_says_why(cli: Cli) -> None:
+    cached = Outcome(exit=Exit.COMPLETED, cached_from="earlier000/mend.2")
+    for outcome, said in (
+        (None, "nothing was said yet\n"),
+        (Outcome(exit=Exit.CANCELLED), "nothing was said\n"),
+        (cached, "taken from the cache: swarmq transcript earlier000 mend.2\n"),
+    ):
+        cli.client.branch_records = [branch("task").model_copy(update={"outcome": outcome})]
+        done = cli.run("transcript", "last")
+        assert (done.code, done.out, done.err) == (0, "", said)
+        assert cli.run("transcript", "last", "--json").out == "[]\n"
 
 
 def test_a_transcript_tells_what_was_said_in_an_earlier_swarm(cli: Cli) -> None:
@@ -101,9 +115,14 @@ def test_diff_on_a_terminal_is_coloured_and_harmless(cli: Cli, monkeypatch: pyte
 
 
 def test_merge(cli: Cli) -> None:
-    assert cli.run("merge").out == f"main is now at cccccccccc, the result of swarm {SWARM}\n"
+    assert cli.run("merge").out == f"main is now at cccccccccc, the result of swarm {SWARM}, in /repo\n"
     done = cli.run("merge", SWARM, "--into", "dev", "--json")
-    assert orjson.loads(done.out) == {"swarm": SWARM, "branch": "dev", "commit": "c" * 40}
+    assert orjson.loads(done.out) == {
+        "swarm": SWARM,
+        "repository": "/repo",
+        "branch": "dev",
+        "commit": "c" * 40,
+    }
     assert cli.client.calls == [("merge", None), ("merge", "dev")]
 
 
@@ -142,6 +161,21 @@ def test_retry_changes_options(cli: Cli) -> None:
     assert done.err.startswith("error: --max-total-steps: ")
     assert len(done.err.splitlines()) == 1
     assert len(cli.client.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "code", "said"),
+    [
+        (("--model", "foo:bar"), 2, "unknown model endpoint 'foo'"),
+        (("--candidate-model", "foo:bar"), 2, "unknown model endpoint 'foo'"),
+        (("--planner-model", "gpt"), 2, "write ENDPOINT:NAME"),
+        (("--model", "openai:m"), 5, "OPENAI_API_KEY"),
+    ],
+)
+def test_retry_with_a_model_that_cannot_be_called(cli: Cli, flag: tuple[str, ...], code: int, said: str) -> None:
+    done = cli.run("retry", "--failed", *flag)
+    assert (done.code, cli.client.calls) == (code, [])
+    assert said in done.err
 
 
 def test_ctrl_c_leaves_a_retried_swarm_running(cli: Cli) -> None:

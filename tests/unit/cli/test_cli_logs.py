@@ -10,6 +10,10 @@ from cli_fakes import SWARM, Cli
 pytest_plugins = ["cli_fixtures"]
 
 
+def at(second: str, level: str, event: str) -> dict[str, object]:
+    return {"timestamp": f"2026-01-01T00:00:{second}Z", "level": level, "event": event}
+
+
 @pytest.fixture
 def log_dir(cli: Cli) -> Path:
     directory = cli.directory.parent / "state" / "stack" / "logs"
@@ -21,7 +25,7 @@ def log_dir(cli: Cli) -> Path:
 
     write(
         "agents.log",
-        {"timestamp": "2026-01-01T00:00:02Z", "level": "info", "event": "step", "swarm": SWARM, "branch": "a", "n": 1},
+        {**at("02", "info", "step"), "swarm": SWARM, "branch": "fix-parser", "n": 1},
         "Traceback: \x1b[31m",
         "",
         {"timestamp": "2026-01-01T00:00:04Z", "level": "warning", "event": "late", "swarm": "other"},
@@ -36,14 +40,15 @@ def log_dir(cli: Cli) -> Path:
 def test_logs_of_all_processes_by_time(cli: Cli, log_dir: Path) -> None:
     out = cli.run("logs").out
     assert [line.split("  ")[-1] for line in out.splitlines()] == ["old", "n=1", "Traceback: �[31m", "sad", "late"]
-    assert f"2026-01-01T00:00:02Z  info  agents  {SWARM}/a  step  n=1" in out
+    assert f"2026-01-01T00:00:02Z  info  agents  {SWARM}/fix-parser  step  n=1" in out
 
 
 @pytest.mark.parametrize(
     ("arguments", "events"),
     [
         (("last",), ["step", "sad"]),
-        (("last", "a"), ["step"]),
+        (("last", "fix-parser"), ["step"]),
+        (("last", "fix-p"), ["step"]),
         (("--level", "warning"), ["sad", "late"]),
         (("--tail", "1"), ["late"]),
         (("--tail", "0"), []),
@@ -53,6 +58,13 @@ def test_logs_of_all_processes_by_time(cli: Cli, log_dir: Path) -> None:
 def test_logs_are_chosen(cli: Cli, log_dir: Path, arguments: tuple[str, ...], events: list[str]) -> None:
     out = cli.run("logs", *arguments, "--json").out
     assert [orjson.loads(line)["event"] for line in out.splitlines()] == events
+
+
+def test_logs_of_a_branch_that_is_not_there_are_refused(cli: Cli, log_dir: Path) -> None:
+    done = cli.run("logs", "last", "nope")
+    assert (done.code, done.out) == (2, "")
+    assert f"swarm {SWARM} has no branch 'nope'; it has fix-parser, fix-dates" in done.err
+    assert cli.run("logs", "last", "fix").code == 2
 
 
 def test_logs_follow(cli: Cli, log_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ from cli_fakes import SWARM, Cli, branch, event, record, result, spec, story
 from swarmq.cli.follow import LineWatcher, watcher
 from swarmq.cli.live import LiveView
 from swarmq.models.branch import BranchState, Exit, Outcome
-from swarmq.models.collapse import CollapsePolicy, Decision, Evaluation, ScoreEntry, Vector
+from swarmq.models.collapse import CANCELLED_BY_COLLAPSE, CollapsePolicy, Decision, Evaluation, ScoreEntry, Vector
 from swarmq.models.events import EventType
 from swarmq.models.options import SwarmOptions
-from swarmq.models.swarm import SubtaskStatus, SwarmState, SwarmStatus
+from swarmq.models.swarm import SubtaskStatus, SwarmState, SwarmStats, SwarmStatus
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -237,10 +237,40 @@ def test_events(cli: Cli) -> None:
     assert {orjson.loads(item)["branch"] for item in of_branch} == {"fix-parser"}
 
 
+def test_ctrl_c_before_watch_knows_its_swarm_promises_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(swarm_id: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.client, "get", interrupted)
+    done = cli.run("watch", "last")
+    assert (done.code, done.err) == (130, "")
+
+
 def test_ctrl_c_ends_events(cli: Cli) -> None:
     cli.client.interrupt = True
     done = cli.run("events", "--follow")
     assert (done.code, len(done.out.splitlines())) == (130, len(story()))
+
+
+def test_one_tool_call_is_no_plural(cli: Cli) -> None:
+    stats = SwarmStats(total_steps=9, critical_path_steps=3, tool_calls=1)
+    cli.client.swarm = record(result=result(stats=stats))
+    assert "9, critical path 3; 1 tool call\n" in cli.run("show").out
+
+
+def test_collapse_says_why_nothing_was_judged(cli: Cli) -> None:
+    assert cli.run("collapse", "explain", SWARM).err == "nothing was judged\n"
+    cli.client.swarm = record(SwarmState.RUNNING)
+    assert cli.run("collapse", "explain", SWARM).err == "nothing was judged yet\n"
+    cli.client.swarm = record(spec=spec(options=SwarmOptions(model="openai:m", collapse="off")))
+    assert cli.run("collapse", "explain", SWARM).err == "nothing was judged: collapse is off\n"
+    reason = f"{CANCELLED_BY_COLLAPSE}fix.2 won the race"
+    cli.client.swarm = record()
+    cli.client.branch_records = [branch("fix", cancel_reason=reason), branch("fix.2"), branch("other")]
+    raced = "nothing was judged before its race was over: fix was cancelled, as fix.2 won the race\n"
+    assert cli.run("collapse", "explain", SWARM).err == raced
+    assert cli.run("collapse", "explain", SWARM, "fix").err == raced
+    assert cli.run("collapse", "explain", SWARM, "other").err == "nothing was judged\n"
 
 
 def test_collapse_explains_each_decision(cli: Cli) -> None:
@@ -251,7 +281,6 @@ def test_collapse_explains_each_decision(cli: Cli) -> None:
         ),
         Evaluation(branch_id="fix-parser", group="fix", vector=vector, score=0.1, decision=Decision.SPARED, reason="x"),
     )
-    assert cli.run("collapse", "explain", SWARM).err == "nothing was judged yet\n"
     cli.client.scores = [ScoreEntry(at=1000.0, scope="race", policy=CollapsePolicy.seed(), evaluations=evaluations)]
     shown = cli.run("collapse", "explain", SWARM)
     assert "max_invariant_breaks               2" in shown.out

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -97,6 +98,53 @@ def test_unknown_commands_and_options_are_usage_errors(cli: Cli, arguments: tupl
     assert done.code == ExitCode.USAGE
     assert said in done.err
     assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert done.err.endswith(" --help)\n")
+    assert done.err.count("\n") == 1
+
+
+def test_without_a_command_there_is_help(cli: Cli) -> None:
+    done = cli.run()
+    assert done.code == ExitCode.USAGE
+    assert "Usage: swarmq [OPTIONS] COMMAND" in done.out + done.err
+    assert "error" not in done.err
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("config", "show"), ("config", "show", "--json")])
+def test_output_that_nobody_reads_ends_a_command_quietly(home: Path, arguments: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "swarmq", *arguments]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (ExitCode.PIPE, b"")
+
+
+def test_a_broken_pipe_amid_a_command_is_no_error(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(limit: int) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))  # the parser replaces them
+    monkeypatch.setattr(cli.client, "list", broken)
+    done = cli.run("ls")
+    assert (done.code, done.out, done.err) == (ExitCode.PIPE, "", "")
+
+
+@pytest.mark.parametrize("module", ["typer", "swarmq.cli.render", "swarmq.cli.run"])
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(module: str) -> None:
+    program = (
+        "import os, runpy, signal, sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "sys.argv = ['swarmq', 'run', '--help']\n"
+        "runpy.run_module('swarmq', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.INTERRUPTED, "", "")
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,22 @@ def test_bad_input(cli: Cli, repo: Path, arguments: tuple[str, ...], code: int, 
     assert not (repo.parent / "run").exists()
 
 
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_an_unknown_model_in_a_plan_file(cli: Cli, repo: Path, command: str) -> None:
+    plan = repo.parent / "plan.yaml"
+    plan.write_text("subtasks: [{name: a, instruction: x, candidates: 2, models: [foo:bar]}]")
+    done = cli.run(command, "--plan", str(plan), "--model", "scripted:../s.yaml")
+    assert (done.code, done.out, cli.client.calls) == (2, "", [])
+    assert done.err.startswith("error: unknown model endpoint 'foo'")
+
+
+def test_looking_at_a_plan_file_needs_no_key(cli: Cli, repo: Path) -> None:
+    plan = repo.parent / "plan.yaml"
+    plan.write_text("subtasks: [{name: a, instruction: x, models: [openai:m]}]")
+    done = cli.run("plan", "--plan", str(plan))
+    assert (done.code, done.err) == (0, "")
+
+
 def test_looking_at_a_plan_file_needs_no_model(cli: Cli, repo: Path) -> None:
     plan = repo.parent / "plan.json"
     plan.write_text('{"subtasks": [{"name": "Look", "instruction": "Look around"}]}')
@@ -241,14 +257,38 @@ def test_looking_at_a_state_directory_leaves_no_file(tmp_path: Path) -> None:
 
 async def test_a_plan_is_made_by_the_model_or_taken_as_it_is(repo: Path) -> None:
     checked = await check(request(strategy="none"), runs=False)
-    plan, note, tokens = await plans.make_plan(checked)
-    assert ([subtask.instruction for subtask in plan.subtasks], note, tokens) == (["Mend it"], None, 0)
+    made = await plans.make_plan(checked)
+    instructions = [subtask.instruction for subtask in made.plan.subtasks]
+    assert (instructions, made.note, made.usage.tokens) == (["Mend it"], None, 0)
     assert not (repo.parent / "state").exists()
     given = repo.parent / "p.yaml"
     given.write_text("subtasks: [{name: a, instruction: x}]")
     checked = await check(request(None, plan_file=given), runs=False)
-    assert (await plans.make_plan(checked))[0] is checked.plan
+    assert (await plans.make_plan(checked)).plan is checked.plan
     assert checked.spec.id == preflight.PREVIEW_ID
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"max_tokens": 100}, r"--max-tokens: 100 leaves no room for the planning call, which takes about 4,0\d\d"),
+        ({"max_cost_usd": 0.001}, r"--max-cost-usd: 0\.001 leaves no room"),
+    ],
+)
+async def test_no_plan_is_paid_for_that_the_budget_has_no_room_for(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], said: str
+) -> None:
+    price = {"m": {"input_usd_per_mtok": 10, "output_usd_per_mtok": 10}}
+    endpoints = {"mine": {"base_url": "http://127.0.0.1:1/v1", "prices": price}}
+    monkeypatch.setenv("SWARMQ_ENDPOINTS", json.dumps(endpoints))
+    monkeypatch.setattr(preflight, "check_endpoint", reached)
+    checked = await check(request(model="mine:m", **limits), runs=False)
+    with pytest.raises(UsageError, match=said):
+        await plans.make_plan(checked)
+
+
+async def reached(settings: object, model: str) -> None:
+    """Something listens there."""
 
 
 async def test_a_full_redis_is_told_before_anything_is_planned(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

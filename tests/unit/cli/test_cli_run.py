@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ from swarmq.cli import plans, preflight
 from swarmq.cli.planfile import plan_as_yaml, read_plan
 from swarmq.cli.preflight import Checked, Request
 from swarmq.errors import EnvironmentFault, PlanError, StoreError, UsageError
+from swarmq.models.messages import Usage
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SwarmState
+from swarmq.orchestrator.decompose import Decomposition
 from swarmq.settings import load_settings
+
+PLANNING = Usage(input_tokens=1000, output_tokens=234)
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -41,9 +46,9 @@ def planner(monkeypatch: pytest.MonkeyPatch) -> list[Checked]:
     """Plans that a model would have made, and for whom."""
     asked: list[Checked] = []
 
-    async def make_plan(checked: Checked) -> tuple[Plan, str | None, int]:
+    async def make_plan(checked: Checked) -> Decomposition:
         asked.append(checked)
-        return (checked.plan, None, 0) if checked.plan else (PLAN, "a note", 1234)
+        return Decomposition(checked.plan, None, Usage()) if checked.plan else Decomposition(PLAN, "a note", PLANNING)
 
     monkeypatch.setattr(plans, "make_plan", make_plan)
     return asked
@@ -80,7 +85,7 @@ def test_off_a_terminal_the_swarm_plans(cli: Cli, requests: list[Request], plann
     assert f"swarm {SWARM}; Ctrl-C leaves it running" in done.err
     assert (requests[0].task, requests[0].repo) == ("Mend it", Path("/r"))
     assert planner == []
-    assert submitted(cli) == [{"repo": "/repo", "plan": None, "model": "openai:m"}]
+    assert submitted(cli) == [{"repo": "/repo", "plan": None, "plan_usage": None, "model": "openai:m"}]
 
 
 def test_on_a_terminal_the_plan_is_shown_and_asked_about(
@@ -95,6 +100,7 @@ def test_on_a_terminal_the_plan_is_shown_and_asked_about(
     assert "The plan cost 1,234 tokens." in done.err
     assert done.out == "## Report\nAll is well.\n"
     assert submitted(cli)[0]["plan"] == PLAN
+    assert submitted(cli)[0]["plan_usage"] == PLANNING
 
 
 def test_no_means_that_nothing_is_started(
@@ -253,9 +259,37 @@ def test_a_saved_plan_reads_back_as_the_same_plan(cli: Cli, requests: list[Reque
     assert read_plan(Path("p.yaml")) == PLAN
     assert Path("p.yaml").read_text().startswith("# A plan of swarmq for the task:\n# Mend it all\n")
     assert "swarmq run --plan p.yaml" in done.err
+
+
+def test_a_plan_that_could_not_be_saved_is_not_paid_for(
+    cli: Cli, requests: list[Request], planner: list[Checked]
+) -> None:
     refused = cli.run("plan", "Mend it", "--output", "no/such/dir.yaml")
+    assert (refused.code, refused.err) == (2, "error: --output no/such/dir.yaml: No such file or directory\n")
+    Path("p.yaml").write_text("mine")
+    refused = cli.run("plan", "Mend it", "--output", "p.yaml")
     assert refused.code == 2
-    assert "no/such/dir.yaml" in refused.err
+    assert "exists, and is not overwritten: name another file" in refused.err
+    assert Path("p.yaml").read_text() == "mine"
+    assert (requests, planner) == ([], [])
+
+
+def test_a_plan_that_is_paid_for_is_not_thrown_away(
+    cli: Cli, requests: list[Request], planner: list[Checked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("there").mkdir()
+    make_plan = plans.make_plan
+
+    async def remove_meanwhile(checked: Checked) -> Decomposition:
+        os.rmdir("there")
+        return await make_plan(checked)
+
+    monkeypatch.setattr(plans, "make_plan", remove_meanwhile)
+    done = cli.run("plan", "Mend it", "--output", "there/p.yaml")
+    assert done.code == 2
+    assert "on standard output instead" in done.err
+    Path("saved.yaml").write_text(done.out)
+    assert read_plan(Path("saved.yaml")) == PLAN
 
 
 def test_texts_of_several_lines_are_blocks() -> None:

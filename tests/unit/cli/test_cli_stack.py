@@ -28,8 +28,8 @@ from swarmq.store.server import Danger, ServerInfo
 pytest_plugins = ["cli_fixtures"]
 
 
-def stack(state: str = "running", reason: str = "") -> StackStatus:
-    worker = ProcessStatus("agents", 42, 61.0, 90_000_000, 1, True, Path("/state/logs/agents.log"))
+def stack(state: str = "running", reason: str = "", worker_seconds: float = 61.0) -> StackStatus:
+    worker = ProcessStatus("agents", 42, worker_seconds, 90_000_000, 1, True, Path("/state/logs/agents.log"))
     return StackStatus(
         state=state,
         reason=reason,
@@ -65,6 +65,16 @@ def test_up(cli: Cli, found: Callable[[StackStatus], None]) -> None:
     about = orjson.loads(cli.run("up", "--json").out)
     assert (about["started"], about["processes"][0]["pid"]) == (True, 42)
     assert "secret" not in done.out + done.err
+
+
+def test_up_says_what_it_restarted_workers_for(
+    cli: Cli, found: Callable[[StackStatus], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(stack())
+    changed = StackInfo("redis+socket://", None, Path("/run"), started=False, changed=("A_KEY", "SWARMQ_ENDPOINTS"))
+    monkeypatch.setattr(devstack, "up", lambda settings: changed)
+    done = cli.run("up")
+    assert done.err.splitlines()[0] == "workers restarted: A_KEY, SWARMQ_ENDPOINTS changed"
 
 
 def test_up_says_why_it_cannot(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +144,27 @@ def test_doctor_of_a_sound_machine(
     assert "ok    queue control" in text
     assert "warn  model              no default model\n" in text
     assert "→ export SWARMQ_MODEL=openai:NAME" in text
+
+
+@pytest.mark.parametrize("command", ["doctor", "workers"])
+def test_workers_that_have_just_started_get_the_time_to_report(
+    cli: Cli, found: Callable[[StackStatus], None], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    found(stack(worker_seconds=0.5))
+    reports = [[], workers()[:2], workers()]
+
+    async def next_report() -> list[dict[str, Any]]:
+        return reports.pop(0) if len(reports) > 1 else reports[0]
+
+    monkeypatch.setattr(cli.client, "workers", next_report)
+    done = cli.run(command)
+    assert "no worker is alive" not in done.out + done.err
+    assert len(reports) == 1
+
+
+def test_workers_that_are_long_gone_are_told_of_at_once(cli: Cli, found: Callable[[StackStatus], None]) -> None:
+    found(stack())
+    assert "no worker is alive" in cli.run("workers").err
 
 
 def test_doctor_of_one_swarm_explains_it(cli: Cli, found: Callable[[StackStatus], None]) -> None:

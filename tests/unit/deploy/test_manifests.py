@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from rendered_overlays import OVERLAYS, Object, containers, of_kind, pod_specs, rendered
+from rendered_overlays import OVERLAYS, Object, containers, labels_match, of_kind, pod_specs, rendered
 from strict_models import problems
 
 from swarmq.fleet.app import QUEUES
@@ -24,14 +24,7 @@ FLEETS = [overlay for overlay in OVERLAYS if overlay != AGENTS_NAMESPACE]
 AGENTS_OF_PODS = "swarmq-agents"
 EACH_OVERLAY = pytest.mark.parametrize("overlay", OVERLAYS)
 EACH_FLEET = pytest.mark.parametrize("overlay", FLEETS)
-NAMES_OF_SECRETS = ("SWARMQ_POD_SECRETS",)
 SECRET_NAME = re.compile(r"pass|secret|token|key|auth|url", re.IGNORECASE)
-
-
-def labels_match(selector: Object, labels: dict[str, str]) -> bool:
-    pairs: dict[str, str] = selector.get("matchLabels", {})
-    wanted = all(labels.get(name) == value for name, value in pairs.items())
-    return wanted and all(labels.get(rule["key"]) in rule["values"] for rule in selector.get("matchExpressions", []))
 
 
 @EACH_OVERLAY
@@ -91,7 +84,7 @@ def test_each_container_has_limits_and_probes(overlay: str, name: str, labels: d
 def test_secrets_are_references(overlay: str, name: str, labels: dict[str, str], spec: Object) -> None:
     for container in containers(spec):
         for variable in container.get("env", []):
-            if SECRET_NAME.search(variable["name"]) and variable["name"] not in NAMES_OF_SECRETS:
+            if SECRET_NAME.search(variable["name"]):
                 assert "value" not in variable, variable["name"]
     assert not any("secret" in volume for volume in spec.get("volumes", []))  # a file would be read by agents' shells
 
@@ -109,6 +102,16 @@ def test_tokens_are_where_they_are_used_alone(overlay: str, name: str, labels: d
     assert spec["automountServiceAccountToken"] is (component in ("control", "pods"))
     accounts = {found["metadata"]["name"] for found in of_kind(overlay, "ServiceAccount")}
     assert spec.get("serviceAccountName") in accounts or component == "redis"
+
+
+@PODS
+def test_keys_of_models_are_where_models_are_called_alone(
+    overlay: str, name: str, labels: dict[str, str], spec: Object
+) -> None:
+    """A swarm in pods is planned and summed up on the queue `pods` (fleet/dispatch.py)."""
+    sources = [source for container in containers(spec) for source in container.get("envFrom", [])]
+    has_keys = {"secretRef": {"name": "swarmq-models"}} in sources
+    assert has_keys is (labels["app.kubernetes.io/component"] in ("agents", "pods"))
 
 
 @EACH_FLEET

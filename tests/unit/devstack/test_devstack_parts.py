@@ -22,7 +22,7 @@ from swarmq.devstack.children import Child
 from swarmq.devstack.control import ControlSocket, call
 from swarmq.devstack.layout import Layout, prepare_state
 from swarmq.devstack.plan import Backoff, Plan
-from swarmq.devstack.variables import ENDPOINTS, HANDOVER_SECONDS, client_variables, merged, worker_variables
+from swarmq.devstack.variables import ENDPOINTS, HANDOVER_SECONDS, changed, client_variables, merged, worker_variables
 from swarmq.errors import EnvironmentFault
 from swarmq.settings import load_settings
 
@@ -55,6 +55,13 @@ def test_merging_variables_forgets_nothing_and_settles(old: dict[str, str], new:
     assert once.keys() == old.keys() | new.keys()
     assert once.items() >= new.items()
     assert merged(once, new) == once
+
+
+@given(variables, variables)
+def test_what_changed_is_told_by_name_and_only_once(old: dict[str, str], new: dict[str, str]) -> None:
+    together = merged(old, new)
+    assert set(changed(old, together)) == {name for name in new if old.get(name) != new[name]}
+    assert changed(together, merged(together, new)) == []
 
 
 def test_merging_keeps_the_endpoints_of_both() -> None:
@@ -174,10 +181,11 @@ def test_a_caller_is_answered(socket_path: Path) -> None:
     while caller is None:
         caller = control.accept()
     assert caller.variables == {"A_KEY": "ü"}
+    caller.changed = ["A_KEY"]
     caller.answer(Path("/state"))
     client.join()
     control.close()
-    assert answers == [{"state_dir": "/state"}]
+    assert answers == [{"state_dir": "/state", "changed": ["A_KEY"]}]
     assert not socket_path.exists()
 
 

@@ -11,8 +11,11 @@ from swarmq.kubernetes.answers import (
     MAX_TOLD_SECONDS,
     MAX_WAIT_SECONDS,
     Call,
+    NotTheServer,
     Refused,
     explain,
+    read_change,
+    read_object,
     read_refusal,
     wait_seconds,
 )
@@ -54,6 +57,33 @@ def test_what_a_proxy_answers_is_told_too() -> None:
     assert "Bad Gateway" in str(refused)
     assert read_refusal(CREATE, 429, b"[]", "soon").retry_after_seconds == 0
     assert refusal(429, "", details={"retryAfterSeconds": 3}).retry_after_seconds == 3
+
+
+@pytest.mark.parametrize("said", [b"<html>\n<h1>Sign in</h1>", b"[]", b'"yes"', b"\xff", b"{", b"null"])
+def test_a_success_of_somebody_else_is_none(said: bytes) -> None:
+    for read in (read_object, read_change):
+        with pytest.raises(NotTheServer) as refused:
+            read(CREATE, said)
+        assert refused.value.passes
+    assert "<h1>Sign in</h1>" in str(NotTheServer(CREATE, b"<html>\n<h1>Sign in</h1>"))
+
+
+def test_successes_of_the_server() -> None:
+    assert read_object(Call("delete", "pods"), b"") == {}
+    assert read_object(CREATE, b'{"kind": "Pod"}') == {"kind": "Pod"}
+    listed: dict[str, object] = {"metadata": {}, "items": []}
+    assert read_object(Call("list", "pods"), json.dumps(listed).encode()) == listed
+    with pytest.raises(NotTheServer):
+        read_object(Call("list", "pods"), b'{"items": []}')
+
+
+def test_changes_of_a_watch() -> None:
+    watch, pod = Call("watch", "pods"), {"metadata": {"name": "fix"}}
+    assert read_change(watch, json.dumps({"type": "ADDED", "object": pod}).encode()) == ("ADDED", pod)
+    assert read_change(watch, b'{"type": "ERROR", "object": {"code": 410}}') == ("ERROR", {"code": 410})
+    for said in ({"type": "ADDED"}, {"type": "ADDED", "object": {}}, {"object": pod}, {"type": 1, "object": pod}):
+        with pytest.raises(NotTheServer):
+            read_change(watch, json.dumps(said).encode())
 
 
 def test_waits_grow_and_are_never_shorter_than_told() -> None:

@@ -9,6 +9,7 @@ import pytest
 from swarmq.kubernetes.ends import PodReason, gone_end, has_started, read_end, start_problem, started_at, waits_for
 
 RUNNING = {"running": {"startedAt": "2026-11-26T00:00:00Z"}}
+UNKNOWN = (PodReason.NODE_LOST, 137, True)
 
 
 def pod(state: dict[str, Any] | None = None, deleted: bool = False, **status: Any) -> dict[str, Any]:
@@ -38,6 +39,10 @@ def terminated(code: int, reason: str = "Error", **told: Any) -> dict[str, Any]:
         (pod(None, phase="Failed", reason="UnexpectedAdmissionError"), PodReason.EVICTED, None, True),
         (pod(terminated(128, "StartError", message="no such\nfile")), PodReason.CANNOT_START, 128, False),
         (pod(None, phase="Failed"), PodReason.FAILED, None, False),
+        (pod(terminated(255), phase="Failed"), PodReason.FAILED, 255, False),
+        (pod(terminated(255, "Unknown"), phase="Failed"), PodReason.NODE_LOST, 255, True),
+        (pod(terminated(137, "ContainerStatusUnknown", message="not located"), phase="Failed"), *UNKNOWN),
+        (pod(terminated(137, "ContainerStatusUnknown", message="not located"), phase="Failed", deleted=True), *UNKNOWN),
     ],
 )
 def test_ends(seen: dict[str, Any], reason: PodReason, code: int | None, lost: bool) -> None:
@@ -46,6 +51,24 @@ def test_ends(seen: dict[str, Any], reason: PodReason, code: int | None, lost: b
     assert (end.reason, end.exit_code, end.lost) == (reason, code, lost)
     assert "\n" not in end.detail
     assert gone_end(seen) == end, "that it is gone by now changes nothing"
+
+
+def test_a_node_that_restarts_while_the_pod_is_being_started() -> None:
+    """The agent's container has never been there, so nothing is said of it."""
+    started = [{"name": "payload", "state": terminated(255, "Unknown")}]
+    waiting = {"waiting": {"reason": "PodInitializing"}}
+    end = read_end(pod(waiting, phase="Failed", initContainerStatuses=started))
+    assert end is not None
+    assert (end.reason, end.lost, end.started) == (PodReason.NODE_LOST, True, False)
+    assert end.detail == "its node does not know how the container payload ended (Unknown)"
+
+
+def test_an_agent_whose_end_was_seen_is_judged_by_it_whatever_became_of_the_others() -> None:
+    seen = pod(terminated(3), phase="Failed")
+    seen["status"]["containerStatuses"].append({"name": "sidecar", "state": terminated(255, "Unknown")})
+    end = read_end(seen)
+    assert end is not None
+    assert (end.reason, end.exit_code) == (PodReason.FAILED, 3)
 
 
 def test_a_node_that_makes_room_is_told_by_the_condition() -> None:

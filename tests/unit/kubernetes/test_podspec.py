@@ -13,7 +13,7 @@ from kubernetes_double.schema import problems
 from swarmq.errors import OptionError, PodError
 from swarmq.kubernetes import names
 from swarmq.kubernetes.merging import merge, read_template
-from swarmq.kubernetes.podspec import PodDefaults, PodRequest, pod_manifest, secret_manifest
+from swarmq.kubernetes.podspec import PodDefaults, PodRequest, deadline_of, pod_manifest, secret_manifest
 
 REQUEST = PodRequest("swarm-1", "fix imports", "fix imports.2", 1, 3, b"payload", 3600.5, "n0nce")
 DAY = "2026-11-26"
@@ -87,6 +87,21 @@ def test_labels_and_annotations_say_whose_it_is() -> None:
 
 def test_the_deadline_is_beyond_the_branchs_own() -> None:
     assert pod()["spec"]["activeDeadlineSeconds"] == 3601 + 600 + 60
+
+
+def test_the_pod_tells_the_deadline_that_it_was_made_with() -> None:
+    made = pod({"metadata": {"annotations": {names.DEADLINE: "1"}}})
+    assert all(type(value) is str for value in made["metadata"]["annotations"].values()), "or no server takes them"
+    assert deadline_of(made) == 3600.5
+
+
+@pytest.mark.parametrize("told", [None, "", "soon", "0", "-5", "nan", "inf", "1e999"])
+def test_a_deadline_that_is_none(told: str | None) -> None:
+    made = pod()
+    del made["metadata"]["annotations"][names.DEADLINE]
+    made["metadata"]["annotations"] |= {} if told is None else {names.DEADLINE: told}
+    assert deadline_of(made) is None
+    assert deadline_of({"metadata": {}}) is None
 
 
 def test_the_secret_holds_the_payload_and_the_pod_names_it() -> None:

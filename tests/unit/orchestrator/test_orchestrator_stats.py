@@ -58,7 +58,8 @@ def run(name: str, steps: int, seconds: float, **fields: object) -> SubtaskResul
 
 def stats_of(plan: Plan, *results: SubtaskResult, wall_seconds: float = 10.0, **more: object) -> SwarmStats:
     record = SwarmRecord(spec=swarm_spec(), state=SwarmState.RUNNING, plan=plan, started_at=1000.0)
-    return swarm_stats(record, results, (), {}, 1000.0 + wall_seconds, **more)  # type: ignore[arg-type]
+    counters = {"steps": float(sum(one.steps for one in results))}
+    return swarm_stats(record, results, (), counters, 1000.0 + wall_seconds, **more)  # type: ignore[arg-type]
 
 
 @given(plans(), st.data())

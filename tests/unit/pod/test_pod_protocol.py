@@ -104,6 +104,15 @@ def test_doubled_missing_and_torn_lines_never_make_up_a_record(sent: list[LogRec
     assert all(record in numbered for record in read)  # a subsequence: in order, none twice, none invented
 
 
+def test_an_agent_is_heard_by_whatever_line_of_it_comes() -> None:
+    first, *_ = Encoder(NONCE).lines(step(0, "x" * 20_000)).encode().splitlines(keepends=True)
+    decoder = Decoder(NONCE)
+    assert list(decoder.feed(b"the last words\n" + Encoder("e" * 32).lines(step(0)).encode())) == []
+    assert not decoder.spoke
+    assert list(decoder.feed(first)) == []
+    assert decoder.spoke, "though the record is not whole"
+
+
 def test_a_lost_part_drops_its_record_and_no_other() -> None:
     encoder, decoder = Encoder(NONCE), Decoder(NONCE)
     first, long, last = step(0), step(1, "x" * 20_000), step(2)

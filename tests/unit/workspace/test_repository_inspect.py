@@ -52,6 +52,34 @@ async def test_paths_that_are_no_repository(user: Path, tmp_path: Path) -> None:
     assert "cannot be read as a git repository: fatal: bad config" in await refusal(user)
 
 
+async def test_a_damaged_repository_is_no_missing_one(user: Path, base: str) -> None:
+    commit = user / ".git" / "objects" / base[:2] / base[2:]
+    kept = commit.read_bytes()
+    commit.unlink()
+    said = await refusal(user)
+    assert f"is damaged: commit {base[:12]}, which HEAD names, cannot be read" in said
+    assert "git fsck" in said
+    commit.parent.mkdir(exist_ok=True)
+    commit.write_bytes(kept)
+    (user / ".git" / "HEAD").rename(user / ".git" / "HEAD.lost")
+    said = await refusal(user / "src")
+    assert said.startswith(f"{user}/.git is there, but git cannot use it (HEAD: No such file or directory): mend it")
+
+
+async def test_another_users_repository_is_told_the_command_that_works(
+    user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = user.parent / "Größe und Maß"
+    os.rename(user, root)
+    result = GitResult(
+        128, b"", f"fatal: detected dubious ownership in repository at '{root}'\nTo add an exception ..."
+    )
+    monkeypatch.setattr(git_module.GitAt, "run", lambda *_, **__: result)
+    monkeypatch.setattr("swarmq.workspace.repository.require_git", lambda: None)
+    said = await refusal(root / ".." / root.name / "src")
+    assert said.endswith(f"git config --global --add safe.directory '{root}'")
+
+
 async def test_a_dirty_checkout(user: Path, base: str) -> None:
     write(user, {"x.log": "ignored"})
     await inspect(user, allow_dirty=False)
