@@ -2,8 +2,9 @@
 
 ``git add -A`` is not used: it stops at a nested repository without a commit, records one with a commit as a submodule,
 and runs ``git status`` inside of populated submodules, with whatever commands their configuration holds. Here git only
-lists what differs, and only regular files and symbolic links are handed back to it. So nested repositories are left
-out and, if they are not ignored, refused; what a submodule points to is never changed by a swarm: a finished commit that would is refused.
+lists what differs, and only regular files and symbolic links are handed back to it. So nested repositories are left out
+and, if they are not ignored, refused; what a submodule points to is never changed by a swarm: a finished commit that
+would is refused.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def stage(view: GitAt, *, strict: bool) -> Staged:
     """Bring the index up to date with the files.
 
     What cannot be committed is left out and told: unreadable, larger than 100 MB, a name that git refuses, not of the
-    encoding that its attributes say, a nested repository, a submodule that is new or at another commit. What git fails at for other reasons
-    is left out as well, or, if ``strict``, raises WorkspaceError.
+    encoding that its attributes say, a nested repository, a submodule that is new or at another commit. What git fails
+    at for other reasons is left out as well, or, if ``strict``, raises WorkspaceError.
     """
     root = _present(view)
     identity = os.lstat(root).st_ino
