@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 
 from swarmq.errors import WorkspaceError
+from swarmq.workspace.git import GitAt
 from swarmq.workspace.private_clone import PrivateClone
 from swarmq.workspace.worktrees import Worktree
 
@@ -18,9 +19,10 @@ def copy_ignored(clone: PrivateClone, worktree: Worktree, globs: Sequence[str]) 
     """
     copied: list[str] = []
     root = os.path.realpath(worktree.path)
+    checkout = GitAt(directory=clone.repo)
     for glob in globs:
         listed = ("ls-files", "--others", "--ignored", "--exclude-standard", "-z", "--", f":(top,glob){glob}")
-        for name in clone.user_git.run(*listed).names:
+        for name in checkout.run(*listed).names:
             if name.endswith("/"):  # a nested repository
                 continue
             target = worktree.path / name

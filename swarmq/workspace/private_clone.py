@@ -14,6 +14,7 @@ a lock. Its files are those of gitrepository-layout(5), written at another name 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -24,8 +25,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from swarmq.errors import UsageError
+from swarmq.errors import UsageError, WorkspaceError
 from swarmq.workspace.commit_object import CommitObject
+from swarmq.workspace.file_system import file_system_settings
 from swarmq.workspace.git import GitAt, quoted
 from swarmq.workspace.repository import UserRepository, read_repository
 
@@ -38,11 +40,14 @@ EXCLUDED = (
 )
 """Never the work of an agent, also where the repository's own .gitignore forgets them."""
 _TAKEN_OVER = (
-    r"^(core\.(autocrlf|eol|filemode|symlinks|ignorecase|precomposeunicode|attributesfile|excludesfile)|filter\..+"
+    r"^(core\.(autocrlf|eol|attributesfile|excludesfile)|filter\..+"
     r"|merge\.(renormalize|renames|renamelimit|directoryrenames|default|.+\.(name|driver|recursive))"
     r"|diff\.(renames|renamelimit))$"
 )
-"""Settings of the user's repository that decide what a file's bytes are in a checkout, and what a merge comes to."""
+"""Settings of the user's repository that decide what a file's bytes are in a checkout, and what a merge comes to.
+
+Not what it says of its file system (file_system.py): ours may be another one.
+"""
 _SWARM_ID = re.compile(r"[0-9a-z]{1,40}")
 _BRANCH_ID = re.compile(r"[0-9a-z](?:[0-9a-z-]|\.(?=r?[0-9]))*")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -51,6 +56,8 @@ _KNOWN_COMMITS = 4096
 
 ORIGIN = "swarmq-origin"
 """File of the clone that names its repository and base: records expire, and cleaning must still save commits."""
+COMMON_DIR = "swarmq-common-dir"
+"""Names the git directory that the repository's worktrees share: the one that a swarm was started in may be removed."""
 
 
 class PrivateClone:
@@ -73,7 +80,6 @@ class PrivateClone:
         self.indexes = self.directory / "indexes"
         self.fences = self.directory / "fences"
         self.git = GitAt(git_dir=self.git_dir, private=True)
-        self.user_git = GitAt(directory=repo)
         self.base_ref = f"refs/swarmq/{swarm_id}/base"
         self.integration_ref = f"refs/heads/swarmq/{swarm_id}"
         # What git said about things that never change; a few entries a branch, and lost with this object.
@@ -95,6 +101,22 @@ class PrivateClone:
             return None
         return cls(state_dir, swarm_id, Path(repo), base_commit)
 
+    @property
+    def user_git(self) -> GitAt:
+        """git in the user's repository. Raises WorkspaceError where that is gone."""
+        found = self.find_user_git()
+        if found is None:
+            raise WorkspaceError(f"the repository {self.repo} is not there (any more)")
+        return found
+
+    def find_user_git(self) -> GitAt | None:
+        """By its own git directory; by the checkout where the clone does not know that one. None: moved, unmounted."""
+        with contextlib.suppress(OSError):
+            common_dir = Path(os.fsdecode((self.git_dir / COMMON_DIR).read_bytes()))
+            if (common_dir / "objects").is_dir():
+                return GitAt(git_dir=common_dir)
+        return GitAt(directory=self.repo) if (self.repo / ".git").exists() else None
+
     def checkpoint_ref(self, branch_id: str) -> str:
         return f"refs/swarmq/{self.swarm_id}/{valid_branch(branch_id)}"
 
@@ -110,7 +132,8 @@ class PrivateClone:
         for directory in (self.worktrees, self.indexes, self.fences):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         making = self.directory / f".making-{secrets.token_hex(6)}"
-        settings = _settings_of(user)
+        making.mkdir()
+        settings = file_system_settings(making) + _settings_of(user)
         write_git_dir(making, config_text(_own_settings(user.object_format, bare=True) + settings), user.objects)
         (making / "HEAD").write_text(f"ref: {self.integration_ref}\n")
         ref = making / self.integration_ref
@@ -121,6 +144,7 @@ class PrivateClone:
         _write(making / "worktree-refs", _packed_refs(user))
         _copy_info(user.common_dir, making)
         _write(making / ORIGIN, orjson.dumps([str(self.repo), self.base_commit]))
+        _write(making / COMMON_DIR, os.fsencode(user.common_dir))
         publish_directory(making, self.git_dir)
 
     def worktree_git_dir(self, git_dir: Path, head: str) -> None:

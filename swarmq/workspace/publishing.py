@@ -21,11 +21,12 @@ def publish(clone: PrivateClone) -> tuple[str, str] | None:
 
     Only moves that branch forward: WorkspaceError where the user has made it something else.
     """
+    user_git = clone.user_git
     tip = clone.git.run("rev-parse", "--verify", f"{clone.integration_ref}^{{commit}}").text
     if tip == clone.base_commit:
         return None
     name = clone.integration_ref.removeprefix("refs/heads/")
-    standing = clone.user_git.run("rev-parse", "--verify", "--quiet", clone.integration_ref, accept=(0, 1)).text
+    standing = user_git.run("rev-parse", "--verify", "--quiet", clone.integration_ref, accept=(0, 1)).text
     if standing == tip:
         return name, tip
     if standing and not clone.contains(tip, standing):
@@ -45,15 +46,22 @@ def remove(clone: PrivateClone, keep_worktrees: Collection[str]) -> None:
     """Remove all worktrees but those to keep (paths or names), and the clone if there are none.
 
     Before the clone goes, commits that only it holds are fetched into the user's repository, below
-    ``refs/swarmq/<id>/work/``. If that repository is gone, they have no base any more and go as well.
+    ``refs/swarmq/<id>/work/``. Raises WorkspaceError, and the clone stays, where that repository is not there: it may
+    be on a volume that comes back.
     """
     remove_worktrees(clone, keep_worktrees)
     if _worktrees(clone):
         return
-    if (clone.repo / ".git").exists():
+    user_git = clone.find_user_git()
+    if user_git is None and clone.git_dir.is_dir():
+        raise WorkspaceError(
+            f"{clone.repo} is not there (any more), so {clone.directory} is kept with its commits: "
+            "remove that directory yourself if the repository is gone for good"
+        )
+    if user_git is not None:
         if clone.git_dir.is_dir():
             _rescue(clone)
-        clone.user_git.run("update-ref", "-d", clone.base_ref)
+        user_git.run("update-ref", "-d", clone.base_ref)
     remove_tree(clone.directory)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -41,6 +42,10 @@ async def test_an_orphans_work_is_saved_before_it_goes(store: Store, repo: Path,
     os.utime(directory / "no-record-since", (old, old))
     assert [line.split(":")[0] for line in await collect_garbage(store, settings, dry_run=True)] == [str(directory)]
     assert directory.is_dir()
+    away = shutil.move(repo, tmp_path / "away")
+    assert await collect_garbage(store, settings) == []
+    assert (directory / "repo.git").is_dir(), "the repository may come back"
+    shutil.move(away, repo)
     await collect_garbage(store, settings)
     assert not directory.exists()
     assert git(repo, "rev-parse", f"refs/swarmq/{SWARM}/work/alpha").strip() == made.commit

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_fakes import Cli
@@ -276,7 +277,7 @@ async def test_a_plan_is_made_by_the_model_or_taken_as_it_is(repo: Path) -> None
     ],
 )
 async def test_no_plan_is_paid_for_that_the_budget_has_no_room_for(
-    repo: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], said: str
+    repo: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any], said: str
 ) -> None:
     price = {"m": {"input_usd_per_mtok": 10, "output_usd_per_mtok": 10}}
     endpoints = {"mine": {"base_url": "http://127.0.0.1:1/v1", "prices": price}}

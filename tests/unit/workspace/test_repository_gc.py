@@ -9,6 +9,7 @@ import pytest
 from git_samples import SWARM, add_commit, clone_of, file_at, finished, git, head_of, integrated, names_at, write
 
 from swarmq.errors import UsageError, WorkspaceError
+from swarmq.workspace.private_clone import COMMON_DIR
 from swarmq.workspace.result_commits import expire_results
 from swarmq.workspace.swarm_repository import SwarmRepository
 
@@ -92,13 +93,45 @@ async def test_a_base_that_the_user_drops_stays_alive(user: Path, tmp_path: Path
     assert file_at(user, published[0], "dropped") == "1"
 
 
-async def test_a_repository_that_is_gone_does_not_stop_cleaning(user: Path, base: str, swarm: SwarmRepository) -> None:
-    await finished(swarm, "a", base, {"a": "1"})
-    shutil.rmtree(user)
-    with pytest.raises(WorkspaceError):
-        await swarm.publish()
+async def test_a_linked_worktree_of_the_user_may_go(user: Path, tmp_path: Path) -> None:
+    """Its repository is there, and what the clone holds gets there."""
+    linked = tmp_path / "linked"
+    git(user, "worktree", "add", "--quiet", "-b", "feature", str(linked))
+    base = add_commit(linked, {"feature": "1"}, "Feature")
+    swarm = SwarmRepository(tmp_path / "state", SWARM, linked, base)
+    await integrated(swarm, await finished(swarm, "merged", base, {"a": "1"}), "Merge")
+    unmerged = await finished(swarm, "unmerged", base, {"b": "1"})
+    git(user, "worktree", "remove", str(linked))
+    published = await swarm.publish()
+    assert published is not None
+    assert head_of(user, published[0]) == published[1]
     await swarm.remove()
     assert not clone_of(swarm).parent.exists()
+    assert kept(user) == [f"refs/swarmq/{SWARM}/work/unmerged"]
+    assert head_of(user, f"refs/swarmq/{SWARM}/work/unmerged") == unmerged
+    git(user, "fsck", "--full")
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["git directory known", "clone of an older version"])
+async def test_a_clone_waits_for_a_repository_that_is_away(
+    known: bool, user: Path, base: str, swarm: SwarmRepository
+) -> None:
+    commit = await finished(swarm, "a", base, {"a": "1"})
+    if not known:
+        (clone_of(swarm) / COMMON_DIR).unlink()
+    away = shutil.move(user, user.with_name("away"))
+    with pytest.raises(WorkspaceError, match="is not there"):
+        await swarm.publish()
+    with pytest.raises(WorkspaceError, match="is kept with its commits"):
+        await swarm.remove()
+    assert clone_of(swarm).is_dir()
+    shutil.move(away, user)
+    await swarm.remove()
+    assert kept(user) == [f"refs/swarmq/{SWARM}/work/a"]
+    assert head_of(user, f"refs/swarmq/{SWARM}/work/a") == commit
+    assert not clone_of(swarm).parent.exists()
+    shutil.rmtree(user)
+    await swarm.remove()  # nothing is left to lose
 
 
 async def test_a_kept_result_is_applied_on_an_equal_base(

@@ -113,6 +113,24 @@ async def test_edits_within_the_same_second_are_seen(base: str, swarm: SwarmRepo
     assert len(trees) == 5
 
 
+async def test_names_that_differ_in_case_only_are_two_files(user: Path, tmp_path: Path) -> None:
+    """The user's checkout may be on a file system that ignores case: its settings say nothing of ours."""
+    base = add_commit(user, {"Foo.py": "foo\n", "a.txt": "a\n"}, "Files")
+    for name in ("filemode", "symlinks"):
+        git(user, "config", f"core.{name}", "false")
+    git(user, "config", "core.ignorecase", "true")
+    swarm = SwarmRepository(tmp_path / "state", SWARM, user, base)
+    worktree = await swarm.open_worktree("a", 1, base)
+    shell(worktree.path, "git mv Foo.py foo.py; echo A > A.txt; chmod +x a.txt; ln -s a.txt link")
+    made = await swarm.commit(worktree, message="x", trailers={})
+    assert made is not None
+    assert set(made.files) == {"Foo.py", "foo.py", "A.txt", "a.txt", "link"}
+    listed = git(clone_of(swarm), "ls-tree", made.commit, "a.txt", "link").split("\n")
+    assert [line[:6] for line in listed] == ["100755", "120000"]
+    for setting in (clone_of(swarm) / "config", worktree.path / ".git" / "config"):
+        assert git(user, "config", "--file", str(setting), "core.ignorecase") == "false"
+
+
 async def test_line_ends_and_attributes(user: Path, tmp_path: Path, own_configuration: Path) -> None:
     git(user, "config", "core.autocrlf", "true")
     base = add_commit(user, {".gitattributes": "*.bat text eol=crlf\n*.bin binary\n", "run.bat": "a\nb\n"}, "Ends")
