@@ -1,30 +1,39 @@
 """Static checks of changed files: syntax by their suffix, and conflict markers. Nothing of them is executed.
 
+Syntax is checked by a program, bounded in time and memory: see ``syntax``.
+
 A check that cannot say anything (another kind of file, a template, too large, not our syntax before either) does not
 say that the file is bad.
 """
 
 from __future__ import annotations
 
-import ast
-import json
+import marshal
 import re
-import threading
-import time
-import tomllib
-import warnings
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
+import sys
+import tempfile
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO
 
+import structlog
+
+from swarmq.collapse import syntax
+from swarmq.workspace.blocking import run_blocking
+from swarmq.workspace.programs import run_program
 from swarmq.workspace.surveying import ChangedFile, Survey
 
+log = structlog.get_logger()
+
 MOST_BYTES = 400_000
-"""Of one file. Python's compiler holds the GIL: 100 KB take it 18 ms, so that no more than 80 ms are lost to others."""
+"""Of one file."""
 MOST_TOTAL_BYTES = 4_000_000
-MOST_SECONDS = 2.0
+MOST_SECONDS = 10.0
+"""Of a run of the checks, which has 2 s of a processor: it is killed then, however busy the machine is."""
+ANSWER_BYTES = 4_000_000
+PROBLEM_CHARACTERS = syntax.PROBLEM_CHARACTERS
 MARKERS = "conflict markers"
 MOST_PROBLEMS = 5
-PROBLEM_CHARACTERS = 200
 
 _WITH_COMMENTS = re.compile(
     r"(ts|js)config.*\.json|\.?eslintrc\.json|devcontainer\.json|.*\.code-workspace|launch\.json|settings\.json"
@@ -32,84 +41,65 @@ _WITH_COMMENTS = re.compile(
 """JSON by name only: comments and trailing commas are allowed there."""
 _TEMPLATE = re.compile(rb"\{\{|\{%")
 _OURS, _THEIRS = re.compile(rb"^<<<<<<<[ \r\n]", re.MULTILINE), re.compile(rb"^>>>>>>>[ \r\n]", re.MULTILINE)
-_one_compiler = threading.Lock()
-
-
-def _python(content: bytes) -> str | None:
-    with _one_compiler, warnings.catch_warnings():  # the filters are the process's: one at a time
-        warnings.simplefilter("ignore")
-        try:
-            compile(content, "<checked>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-        except SyntaxError as error:
-            return f"line {error.lineno}: {error.msg}"
-        except ValueError as error:
-            return str(error)
-        except (RecursionError, MemoryError, OverflowError):  # too deep for us, which is not wrong
-            return None
-    return None
-
-
-def _json(content: bytes) -> str | None:
-    try:
-        json.loads(content)
-    except RecursionError:
-        return None
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def _toml(content: bytes) -> str | None:
-    try:
-        tomllib.loads(content.decode())
-    except RecursionError:
-        return None
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def _yaml(content: bytes) -> str | None:
-    import yaml  # 20 ms, for who meets such a file
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        for _ in yaml.parse(content, Loader=loader):  # events only: nothing is built, no alias is followed
-            pass
-    except RecursionError:
-        return None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}: {error.problem}" if mark is not None else str(error.problem)
-    except yaml.YAMLError as error:
-        return str(error)
-    return None
-
-
-_CHECKS: Mapping[str, Callable[[bytes], str | None]] = {
-    ".py": _python,
-    ".pyi": _python,
-    ".json": _json,
-    ".toml": _toml,
-    ".yaml": _yaml,
-    ".yml": _yaml,
-}
 
 
 def checkable(name: str) -> bool:
     """Whether the name promises a syntax that can be checked."""
     path = PurePosixPath(name)
-    return path.suffix in _CHECKS and "{{" not in name and not _WITH_COMMENTS.fullmatch(path.name)
+    return path.suffix in syntax.CHECKS and "{{" not in name and not _WITH_COMMENTS.fullmatch(path.name)
 
 
-def syntax_problem(name: str, content: bytes) -> str | None:
-    """What is wrong with the syntax of a file, on one line; None where nothing is, or nothing can be said."""
+def _worth_checking(name: str, content: bytes) -> bool:
     suffix = PurePosixPath(name).suffix
     if not checkable(name) or len(content) > MOST_BYTES:
-        return None
-    if suffix not in (".py", ".pyi") and _TEMPLATE.search(content):
-        return None
-    return _CHECKS[suffix](content.removeprefix(b"\xef\xbb\xbf"))
+        return False
+    return suffix in (".py", ".pyi") or _TEMPLATE.search(content) is None
+
+
+async def syntax_problems(files: Mapping[str, tuple[str, bytes]]) -> dict[str, str | None]:
+    """What is wrong with the syntax of files, given by any key as (name, content); on one line each.
+
+    None where nothing is wrong, or nothing can be said: the file at which the time was up, or the memory, is one of
+    these. Those that it kept from being checked are missing.
+    """
+    wanted = {key: file for key, file in files.items() if _worth_checking(*file)}
+    found: dict[str, str | None] = dict.fromkeys(files.keys() - wanted.keys())
+    if wanted:
+        found |= await _answers(wanted)
+    return found
+
+
+async def _answers(wanted: Mapping[str, tuple[str, bytes]]) -> dict[str, str | None]:
+    request = [(PurePosixPath(name).suffix, content) for name, content in wanted.values()]
+    alone = not any(suffix in syntax.PACKAGED for suffix, _ in request)
+    arguments = [sys.executable, "-I", *(["-S"] if alone else []), "-W", "ignore", syntax.__file__]
+    try:
+        with await run_blocking(_request_file, request) as file:
+            result = await run_program(
+                arguments, cwd=Path("/"), timeout_seconds=MOST_SECONDS, limit_bytes=ANSWER_BYTES, stdin=file.fileno()
+            )
+    except OSError as error:  # no process, no space: it says nothing of the files
+        log.warning("files not checked", error=str(error))
+        return {}
+    lines = result.output.decode("utf-8", "replace").split("\n")[:-1]
+    if len(lines) < len(wanted):
+        cut_off = result.exit_code is None or result.exit_code < 0
+        if not cut_off:
+            log.warning("files not checked", error=result.errors.decode("utf-8", "replace")[-PROBLEM_CHARACTERS:])
+        lines += [""] if cut_off else []  # it is not tried again with every look
+    return {key: line or None for key, line in zip(wanted, lines, strict=False)}
+
+
+def _request_file(request: list[tuple[str, bytes]]) -> IO[bytes]:
+    """A file and no pipe: nobody has to feed it. Blocking."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (the caller's to close)
+    try:
+        marshal.dump(request, file)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def has_markers(content: bytes) -> bool:
@@ -122,21 +112,23 @@ def unread_blobs(survey: Survey, known: Container[str] = ()) -> list[str]:
     return list(dict.fromkeys(file.blob for file in survey.files if file.blob is not None and file.blob not in known))
 
 
-def check_files(
+async def check_files(
     survey: Survey, contents: Mapping[str, bytes], known: Mapping[str, str | None]
 ) -> dict[str, str | None]:
-    """The problem of each changed blob (None: there is none), those that are known included. Blocking."""
-    found: dict[str, str | None] = {}
-    deadline = time.monotonic() + MOST_SECONDS
-    for file in survey.files:
-        if file.blob is None:
-            continue
-        if file.blob in known:
-            found[file.blob] = known[file.blob]
-        elif time.monotonic() < deadline and file.blob in contents:
-            content = contents[file.blob]
-            found[file.blob] = MARKERS if has_markers(content) else syntax_problem(file.name, content)
-    return found
+    """The problem of each changed blob (None: there is none), those that are known included.
+
+    A blob for which there was no time is missing: it is one for the next look.
+    """
+    changed = {file.blob: file.name for file in survey.files if file.blob is not None}
+    found = {blob: known[blob] for blob in changed if blob in known}
+    new = {blob: (name, contents[blob]) for blob, name in changed.items() if blob in contents and blob not in known}
+    marked = await run_blocking(_marked, {blob: content for blob, (_, content) in new.items()})
+    found |= dict.fromkeys(marked, MARKERS)
+    return found | await syntax_problems({blob: file for blob, file in new.items() if blob not in marked})
+
+
+def _marked(contents: Mapping[str, bytes]) -> set[str]:
+    return {blob for blob, content in contents.items() if has_markers(content)}
 
 
 def suspects(survey: Survey, found: Mapping[str, str | None], known: Container[str]) -> list[ChangedFile]:
@@ -144,25 +136,22 @@ def suspects(survey: Survey, found: Mapping[str, str | None], known: Container[s
     return [file for file in survey.files if file.blob not in known and found.get(file.blob or "") is not None]
 
 
-def excused(
-    files: Iterable[ChangedFile], found: Mapping[str, str | None], before: Mapping[str, bytes], marked: Container[str]
+async def excused(
+    files: Sequence[ChangedFile], found: Mapping[str, str | None], before: Mapping[str, bytes], marked: Container[str]
 ) -> dict[str, str | None]:
-    """The blobs of suspects that are not held against a branch. Blocking.
+    """The blobs of suspects that are not held against a branch.
 
     Markers that it did not add, and files whose syntax was not right in the base either: fixtures, or another language
-    by the same name.
+    by the same name. So are those for whose base there was no time.
     """
-    innocent: dict[str, str | None] = {}
-    for file in files:
-        if file.blob is None:
-            continue
-        if found[file.blob] == MARKERS:
-            old = file.name not in marked
-        else:
-            old = file.before in before and syntax_problem(file.name, before[file.before or ""]) is not None
-        if old:
-            innocent[file.blob] = None
-    return innocent
+    syntactic = [file for file in files if found.get(file.blob or "") != MARKERS]
+    bases = {file.before: file.name for file in syntactic if file.before is not None}
+    held = {blob: (name, before[blob]) for blob, name in bases.items() if blob in before}
+    earlier = await syntax_problems(held)
+    right = {blob for blob, problem in earlier.items() if problem is None}
+    innocent = [file for file in syntactic if file.before in held and file.before not in right]
+    innocent += [file for file in files if found.get(file.blob or "") == MARKERS and file.name not in marked]
+    return {file.blob: None for file in innocent if file.blob is not None}
 
 
 def told(survey: Survey, found: Mapping[str, str | None]) -> Sequence[str]:

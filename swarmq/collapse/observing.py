@@ -2,7 +2,7 @@
 
 The files are looked at as they were last saved, and only if they were saved anew since the last look: at most one look
 for each heartbeat, none while the agent reads, thinks or waits. A look is two git processes and the check of the files
-that changed since the last one, outside of the event loop.
+that changed since the last one, in a process as well.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from swarmq.collapse.checks import MARKERS, MOST_TOTAL_BYTES, check_files, excus
 from swarmq.errors import SwarmqError
 from swarmq.models.branch import Observation
 from swarmq.models.verify import VerifyReport
-from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.surveying import ChangedFile, Survey
 
 log = structlog.get_logger()
@@ -154,7 +153,7 @@ class Observer:
             return looked
         known = self.looked.findings
         contents = await repository.blob_contents(unread_blobs(survey, known), MOST_TOTAL_BYTES)
-        found = await run_blocking(check_files, survey, contents, known)
+        found = await check_files(survey, contents, known)
         suspect = suspects(survey, found, known)
         if suspect:
             found |= await self._excused(repository, suspect, found, saved.commit or self._base)
@@ -167,7 +166,7 @@ class Observer:
         before = await repository.blob_contents([file.before for file in files if file.before], MOST_TOTAL_BYTES)
         seen = any(found[file.blob or ""] == MARKERS for file in files)
         marked = await repository.marked_files(self._base, commit) if seen else frozenset[str]()
-        return await run_blocking(excused, files, found, before, marked)
+        return await excused(files, found, before, marked)
 
     async def _probed(self, probe: Probing, looked: Looked) -> tuple[Looked, str]:
         """A probe that cannot be run says nothing of the branch. That is told once."""

@@ -253,6 +253,8 @@ class BranchWork:
         repository, worktree, spec = self._repository, self._worktree, self.record.spec
         if repository is None or worktree is None or spec.kind is not Kind.EDIT:
             return outcome
+        if self._shell is not None:
+            await self._shell.aclose()  # what the agent left running may write until then, and not behind the commit
         return with_commit(outcome, await finished_commit(repository, worktree, spec, subtask))
 
     def _with_kept_worktree(self, outcome: Outcome) -> Outcome:

@@ -246,6 +246,8 @@ class _Run:
         access, repository, worktree = self.payload.repository, self._repository, self._worktree
         if access is None or repository is None or worktree is None:
             return outcome, None
+        if self._shell is not None:
+            await self._shell.aclose()  # what the agent left running may write until then, and not behind the commit
         made = await finished_commit(repository, worktree, self.spec, self.payload.subtask)
         pack = await self._pack(repository, access, made.commit) if isinstance(made, CommitInfo) else None
         return with_commit(outcome, made), pack

@@ -32,18 +32,24 @@ class ProgramResult:
 
 
 async def run_program(
-    arguments: Sequence[str], *, cwd: Path, timeout_seconds: float, limit_bytes: int
+    arguments: Sequence[str], *, cwd: Path, timeout_seconds: float, limit_bytes: int, stdin: int | None = None
 ) -> ProgramResult:
     """Run to the end, the time-out, or the limit of output; what was printed until then is kept.
 
-    The program gets the clean environment of agents' shells. Raises OSError where it cannot be started.
+    The program gets the clean environment of agents' shells, and reads the open file ``stdin`` if there is one.
+    Raises OSError where it cannot be started.
     """
     slots = _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))
     async with slots:
         out, err = OutputPipe(), OutputPipe()
         try:
             process = await spawn(
-                arguments, cwd=cwd, env=child_environment(), stdout=out.write_end, stderr=err.write_end
+                arguments,
+                cwd=cwd,
+                env=child_environment(),
+                stdout=out.write_end,
+                stderr=err.write_end,
+                stdin=stdin,
             )
             out.close_writer()
             err.close_writer()

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,8 @@ class ShellResult:
     spilled: bool = False
     background: bool = False
     """Something that the command started still holds its output; it is read on, into the spill file."""
+    marker: str = ""
+    """An environment entry that all processes of the command have."""
 
 
 def cookie_of(swarm_id: str, branch_id: str) -> str:
@@ -124,10 +126,16 @@ class Shell:
             stopped=stopped,
             spilled=capture.spilled,
             background=background,
+            marker=running.marker,
         )
 
+    async def end_left(self, results: Iterable[ShellResult]) -> None:
+        """End what these commands have left running, and nothing else of the branch."""
+        for result in results:
+            await _uninterrupted(end_processes(result.marker, grace_seconds=self._limits.grace_seconds))
+
     async def aclose(self) -> None:
-        """End everything that the branch has started here; costs nothing if no command was ever run."""
+        """End everything that the branch has started here; nothing if no command was run. Repeatable."""
         if not self.used:
             return
         await _uninterrupted(kill_all(self._cookie, grace_seconds=self._limits.grace_seconds))

@@ -45,9 +45,15 @@ class OutputPipe:
 
 
 async def spawn(
-    arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdout: int, stderr: int
+    arguments: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdout: int,
+    stderr: int,
+    stdin: int | None = None,
 ) -> asyncio.subprocess.Process:
-    """A child in a session of its own, without input or terminal. Raises OSError where it cannot be started.
+    """A child in a session of its own, without terminal, nor input but for ``stdin``. OSError if it cannot start.
 
     Starting one holds the loop for 2 ms. A hundred agents that start theirs in the same moment would hold it for
     200 ms, so each waits for its turn and other work runs in between.
@@ -58,7 +64,7 @@ async def spawn(
             *arguments,
             cwd=cwd,
             env=dict(env),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,

@@ -2,8 +2,9 @@
 
 ``git add -A`` is not used: it stops at a nested repository without a commit, records one with a commit as a submodule,
 and runs ``git status`` inside of populated submodules, with whatever commands their configuration holds. Here git only
-lists what differs, and only regular files and symbolic links are handed back to it. So nested repositories are left
-out, and what a submodule points to is never changed by a swarm: a finished commit that would is refused.
+lists what differs, and only regular files and symbolic links are handed back to it. So nested repositories are left out
+and, if they are not ignored, refused; what a submodule points to is never changed by a swarm: a finished commit that
+would is refused.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ def stage(view: GitAt, *, strict: bool, left_out: Collection[str] = ()) -> Stage
     """Bring the index up to date with the files, but for those to be left out.
 
     What cannot be committed is left out and told: unreadable, larger than 100 MB, a name that git refuses, not of the
-    encoding that its attributes say, a submodule that is new or at another commit. What git fails at for other reasons
-    is left out as well, or, if ``strict``, raises WorkspaceError. UncommittableError where git cannot even look.
+    encoding that its attributes say, a nested repository, a submodule that is new or at another commit. What git fails
+    at for other reasons is left out as well, or, if ``strict``, raises WorkspaceError. UncommittableError where git
+    cannot even look.
     """
     root = _present(view)
     identity = os.lstat(root).st_ino
@@ -115,10 +117,16 @@ def _sorted_out(view: GitAt, root: Path, names: Sequence[str]) -> tuple[list[str
         submodules = _submodules(view, directories)
         gone += [name for name in directories if name not in submodules]
         refused += [f"{shown(name)} is a submodule, and a swarm cannot move it" for name in sorted(submodules)]
-    if nested:  # left out, unless they are meant to be submodules
+    if nested:
         named = _named_submodules(root)
-        refused += [f"{shown(name)} is a new submodule, and a swarm cannot add one" for name in nested if name in named]
+        refused += [_why_nested(shown(name), named=name in named) for name in nested]
     return taken, gone, refused
+
+
+def _why_nested(name: str, *, named: bool) -> str:
+    if named:
+        return f"{name} is a new submodule, and a swarm cannot add one"
+    return f"{name}/ is a git repository of its own: remove {name}/.git, or the directory"
 
 
 def _named_submodules(root: Path) -> set[str]:

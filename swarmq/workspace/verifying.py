@@ -34,11 +34,14 @@ async def verify_worktree(
 ) -> VerifyReport:
     """Run the commands in order until one fails; each has ``timeout_seconds``. ``commands`` must not be empty.
 
+    What the commands leave running is ended before their changes are put back, so that the files stay as they are then.
+    Where they passed, so is all else that the shell has started: what passed is what is committed.
+
     Where this is cancelled, the processes are gone but the changes are not: the files then are what the last
     checkpoint holds, and whatever verify did to them.
     """
     before = await repository.snapshot(worktree)
-    seconds = 0.0
+    seconds, results = 0.0, list[ShellResult]()
     for command in commands:
         name, path = await reserve()
         result = await shell.run(
@@ -49,10 +52,15 @@ async def verify_worktree(
             kept_bytes=KEPT_BYTES,
             printed_bytes=PRINTED_BYTES,
         )
+        results.append(result)
         seconds += result.seconds
         report = _report(command, result, seconds, name)
         if not report.passed:
             break
+    if report.passed:
+        await shell.aclose()
+    else:
+        await shell.end_left(results)  # an agent that is sent back finds its own servers as it left them
     changed = await repository.put_back(worktree, before)
     return report.model_copy(update={"changed": changed[:CHANGES_NAMED]})
 

@@ -440,3 +440,19 @@ async def test_what_a_killed_worker_left_goes_with_the_swarm(runtime: Runtime, r
     record = await end(runtime)
     assert record.state is SwarmState.SUCCEEDED
     assert not left.path.exists()
+
+
+async def test_what_an_agent_leaves_running_is_ended_before_its_files_are_committed(
+    runtime: Runtime, models: OneModel, repo: Path, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready"
+    leaves = (
+        f"(trap 'echo late > late.txt; exit' TERM; touch {ready}; while :; do sleep 0.01; done) > /dev/null 2>&1 & "
+        f"until [ -e {ready} ]; do sleep 0.01; done"
+    )
+    models.model = FakeModel(WRITES, says("", call("bash", "b", command=leaves)), DONE)
+    await begin(runtime, repo)
+    branch = await run(runtime)
+    assert branch.outcome is not None
+    assert branch.outcome.files == ("late.txt", "one.txt"), "what was written last is in the commit, not behind it"
+    assert not marked("alpha-1")

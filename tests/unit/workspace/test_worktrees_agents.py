@@ -200,7 +200,7 @@ async def test_an_object_that_never_ends_costs_only_the_steps(
     assert git(clone_of(swarm), "log", "--format=%s", f"{base}..{made.commit}") == "Finish"
 
 
-async def test_nested_repositories_are_left_out(user: Path, base: str, swarm: SwarmRepository, tmp_path: Path) -> None:
+async def test_nested_repositories_are_left_out_and_named(user: Path, base: str, swarm: SwarmRepository) -> None:
     worktree = await swarm.open_worktree("a", 1, base)
     shell(
         worktree.path,
@@ -212,6 +212,18 @@ async def test_nested_repositories_are_left_out(user: Path, base: str, swarm: Sw
     assert set(names_at(clone_of(swarm), saved)) - set(names_at(user, base)) == {"deep/file", "src/new.py"}
     assert await swarm.checkpoint(worktree, saved) is None
     assert await swarm.changed_files(worktree) == ("deep/file", "src/new.py")
+    assert await swarm.refused_files(worktree) == tuple(
+        f"{name}/ is a git repository of its own: remove {name}/.git, or the directory"
+        for name in ("deep/er", "empty", "vendor/full")
+    )
+    with pytest.raises(UncommittableError, match="deep/er/ is a git repository of its own"):
+        await swarm.commit(worktree, message="New", trailers={})
+    write(worktree.path, {".gitignore": "empty/\nfull\n"})
+    shell(worktree.path, "rm -rf deep/er/.git; echo 4 > deep/er/code.py")
+    assert await swarm.refused_files(worktree) == ()
+    made = await swarm.commit(worktree, message="New", trailers={})
+    assert made is not None
+    assert made.files == (".gitignore", "deep/er/code.py", "deep/file", "src/new.py")
 
 
 async def test_submodules_stay_as_they_are_and_their_settings_do_not_run(user: Path, tmp_path: Path) -> None:

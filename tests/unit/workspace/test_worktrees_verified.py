@@ -163,6 +163,39 @@ async def test_a_stopped_verify_leaves_no_process(swarm: SwarmRepository, worktr
     assert not find_processes(f"SWARMQ_BRANCH={COOKIE}")
 
 
+async def test_what_a_command_leaves_running_is_ended_before_its_changes_are_put_back(
+    swarm: SwarmRepository, worktree: Worktree, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready"
+    late = (
+        f"(trap 'echo late > late.txt; exit' TERM; touch {ready}; while :; do sleep 0.01; done) > /dev/null 2>&1 & "
+        f"until [ -e {ready} ]; do sleep 0.01; done"
+    )
+    marker = f"SWARMQ_BRANCH={COOKIE}"
+
+    async def reserve() -> tuple[str, Path]:
+        return "output://1", tmp_path / "1.txt"
+
+    async def verified(*commands: str) -> VerifyReport:
+        return await verify_worktree(swarm, worktree, one, commands, timeout_seconds=60, reserve=reserve)
+
+    write(worktree.path, {"mine.txt": "mine\n"})
+    one = Shell(worktree.path, child_environment(), COOKIE)
+    try:
+        await one.run("setsid sleep 76.5 > /dev/null 2>&1 &", timeout_seconds=60)
+        failed = await verified("sleep 77.5 > /dev/null 2>&1 &", f"{late}; false")
+        left = [process.cmdline() for process in find_processes(marker)]
+        assert (failed.passed, failed.changed, left) == (False, ("late.txt",), [["sleep", "76.5"]]), "the agent goes on"
+        ready.unlink()
+        passed = await verified("sleep 78.5 > /dev/null 2>&1 &", late)
+        assert (passed.passed, passed.changed, find_processes(marker)) == (True, ("late.txt",), [])
+        made = await swarm.commit(worktree, message="m", trailers={})
+        assert made is not None
+        assert made.files == ("mine.txt",)
+    finally:
+        await one.aclose()
+
+
 names = st.sampled_from(["a", "b", "d/a", "d/b", "d/e/a", "src/app.py", "run me"])
 acts = st.sampled_from(
     [
