@@ -84,11 +84,12 @@ def test_twenty_branches_in_pods_through_faults_on_all_sides(fleet: FleetStack, 
         handle = client.get(swarm_id)
 
         def working() -> list[str]:
-            """Branches whose agents have answers recorded."""
-            branches = [branch for branch in handle.branches() if branch.state is BranchState.RUNNING]
-            return [branch.spec.id for branch in branches if len(handle.transcript(branch.spec.id)) > 2]
+            """Branches whose agents have answers recorded, those first that have most of their work before them."""
+            running = [branch.spec.id for branch in handle.branches() if branch.state is BranchState.RUNNING]
+            told = {branch: len(handle.transcript(branch)) for branch in running if cluster.pod(branch) is not None}
+            return sorted((branch for branch in told if told[branch] > 2), key=lambda branch: told[branch])
 
-        begun = until(lambda: working() if len(working()) >= 3 else None, "agents at work", 60)
+        begun = until(lambda: found if len(found := working()) >= 3 else None, "agents at work", 60)
         manifests = json.dumps(cluster.objects("pods"))
         cluster.delete_pod(begun[0])
         fleet.kill("pods-1", signal.SIGKILL)

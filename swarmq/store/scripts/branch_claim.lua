@@ -15,11 +15,14 @@ if swarm.err then
   if redis.call('EXISTS', SWARM) == 0 then return {'missing', '0', '', '', {}} end
   return swarm
 end
-local FAIR_AFTER_SECONDS = 1  -- a message that waited for less has met no crowd
+-- A message that waited for less has met no crowd. Twice as long after each time that the branch gave way: others may
+-- come meanwhile, but where a turn of the queue takes long, or nobody takes the others' messages, it has to get on.
+local FAIR_AFTER_SECONDS = 1
 
 -- Whether another swarm, with fewer branches running, waits for a worker: with a branch, or to be planned at all.
 local function is_unfair(branch)
-  if NOW - tonumber(branch.queued_at) < FAIR_AFTER_SECONDS then return false end
+  local times = tonumber(redis.call('HGET', branch.key, 'yields') or 0)
+  if NOW - tonumber(branch.queued_at) < FAIR_AFTER_SECONDS * 2 ^ times then return false end
   local running = redis.call('SCARD', BASE .. 'running')
   if running == 0 then return false end
   for _, id in ipairs(redis.call('SMEMBERS', 'swarmq:active')) do
@@ -57,11 +60,9 @@ local reason = branch.cancel_reason or swarm.stop
 if reason then return answer('cancelled', end_cancelled(swarm, branch, reason, ARGV[2])) end
 if branch.state == 'waiting' or swarm.paused then return answer('held') end
 if branch.state == 'queued' then
-  -- Once: behind all others that wait it has given way to each of them. The other swarm's messages may be lost, or
-  -- nobody be there to take them.
-  local gave_way = redis.call('HGET', branch.key, 'yielded_by')
-  if gave_way == ARGV[2] then return answer('yielded') end
-  if not gave_way and is_unfair(branch) then
+  if redis.call('HGET', branch.key, 'yielded_by') == ARGV[2] then return answer('yielded') end
+  if is_unfair(branch) then
+    redis.call('HINCRBY', branch.key, 'yields', 1)
     redis.call('HSET', branch.key, 'queued_at', stamp(NOW), 'yielded_by', ARGV[2])
     return answer('yielded')
   end
@@ -71,7 +72,7 @@ local took_over, status = branch.state == 'running', 'claimed'
 local lost_worker = took_over and redis.call('HGET', branch.key, 'worker') or ''
 if took_over and redis.call('HINCRBY', branch.key, 'deliveries', 1) >= swarm.max_deliveries then status = 'exhausted' end
 redis.call('HINCRBY', branch.key, 'token', 1)
-redis.call('HDEL', branch.key, 'yielded_by')
+redis.call('HDEL', branch.key, 'yielded_by', 'yields')
 redis.call('HSET', branch.key, 'state', 'running', 'claim', ARGV[2], 'claim_status', status,
   'lost_worker', lost_worker, 'worker', ARGV[3], 'lease_until', lease)
 if branch.started_at == '0' then redis.call('HSET', branch.key, 'started_at', stamp(NOW)) end

@@ -137,15 +137,28 @@ async def test_nobody_gives_way_without_a_crowd_twice_in_a_row_or_to_who_cannot_
     assert (await store.branches.claim(SWARM, "b", "w", 60)).status == "claimed"  # its message came at once
     await waits(store, SWARM, "c")
     assert (await store.branches.claim(SWARM, "c", "w", 60)).status == "yielded"
-    await waits(store, SWARM, "c")  # its turn has come again, after a queue of any length
-    third = await store.branches.claim(SWARM, "c", "w", 60)
-    assert third.status == "claimed", "the other's message may be lost, or nobody be there to take it"
-    await store.branches.release(SWARM, "c", third.token)
-    await waits(store, SWARM, "c")
-    assert (await store.branches.claim(SWARM, "c", "w", 60)).status == "yielded", "it waits anew"
+    assert (await store.branches.claim(SWARM, "c", "w", 60)).status == "claimed"  # the other's message may be lost
     await store.control.pause(OTHER, "lunch")
     await waits(store, SWARM, "d")
     assert (await store.branches.claim(SWARM, "d", "w", 60)).status == "claimed"
+
+
+async def test_who_gives_way_waits_twice_as_long_before_it_does_so_again(store: Store) -> None:
+    """In a long queue each turn takes seconds: nobody would ever start, were each of them a reason to give way."""
+    await opened(store, "a", "b")
+    await second_swarm(store, "x")
+    await claimed(store, "a")
+    yields = 0
+    for _ in range(20):  # a turn of the queue is 5 s
+        await store.gate.call("HSET", keys.BRANCH(SWARM, "b"), "queued_at", await store.now() - 5)
+        claim = await store.branches.claim(SWARM, "b", "w", 60)
+        if claim.status == "claimed":
+            break
+        yields += claim.status == "yielded"
+    assert yields == 3, "after 1, 2 and 4 s, and not after 8"
+    await store.branches.release(SWARM, "b", claim.token)
+    await waits(store, SWARM, "b")
+    assert (await store.branches.claim(SWARM, "b", "w", 60)).status == "yielded", "it is queued anew"
 
 
 async def test_what_stands_still_is_sent_again_at_doubling_intervals_once_for_all(store: Store) -> None:

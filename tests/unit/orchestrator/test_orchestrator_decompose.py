@@ -268,7 +268,7 @@ def plans(draw: st.DrawFn) -> Plan:
     subtasks = [
         Subtask(
             name=name,
-            instruction=draw(st.text(min_size=1, max_size=20)),
+            instruction=draw(st.text(min_size=1, max_size=20).filter(str.strip)),
             dependencies=tuple(draw(st.lists(st.sampled_from(names[:place]), unique=True)) if place else []),
             priority=draw(st.integers(-100, 100)),
             kind=draw(st.sampled_from(Kind)),
