@@ -15,14 +15,14 @@ if swarm.err then
   if redis.call('EXISTS', SWARM) == 0 then return {'missing', '0', '', '', {}} end
   return swarm
 end
--- A message that waited for less has met no crowd. Twice as long after each time that the branch gave way: others may
--- come meanwhile, but where a turn of the queue takes long, or nobody takes the others' messages, it has to get on.
-local FAIR_AFTER_SECONDS = 1
+-- A message that waited for less has met no crowd. Who gave way some times waits twice as long each time before it does
+-- so again: where a turn of the queue takes long, or nobody takes the others' messages, it has to get on.
+local FAIR_AFTER_SECONDS, GIVES_WAY_GLADLY = 1, 5
 
 -- Whether another swarm, with fewer branches running, waits for a worker: with a branch, or to be planned at all.
 local function is_unfair(branch)
   local times = tonumber(redis.call('HGET', branch.key, 'yields') or 0)
-  if NOW - tonumber(branch.queued_at) < FAIR_AFTER_SECONDS * 2 ^ times then return false end
+  if NOW - tonumber(branch.queued_at) < FAIR_AFTER_SECONDS * 2 ^ math.max(0, times - GIVES_WAY_GLADLY + 1) then return false end
   local running = redis.call('SCARD', BASE .. 'running')
   if running == 0 then return false end
   for _, id in ipairs(redis.call('SMEMBERS', 'swarmq:active')) do
