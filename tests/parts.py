@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fleet_stack import FleetStack
+from fleet_stack import FleetStack, git
+
+from swarmq.models.swarm import SwarmResult
+from swarmq.sync_client import SwarmHandle
 
 MATCH = "Do your part"
 STEP = "name=${SWARMQ_BRANCH##*/}; echo step >> ${name%-*}.txt"
@@ -21,6 +24,17 @@ def part_conversation(turns: int) -> dict[str, Any]:
 def parts(count: int) -> dict[str, str]:
     """Instructions of subtasks, by name; their files are ``part-NN.txt``."""
     return {f"Part {number:02}": f"{MATCH}, {number:02}" for number in range(count)}
+
+
+def assert_done_once(result: SwarmResult, handle: SwarmHandle, repo: Path, count: int, turns: int) -> None:
+    """All succeeded and are merged, and each step of each branch has been recorded exactly once."""
+    assert result.success, result.report
+    files = git(repo, "ls-tree", "-r", "--name-only", str(result.branch)).split()
+    assert files == [*(f"part-{number:02}.txt" for number in range(count)), "shared.txt"]
+    for branch in handle.branches():
+        answers = [entry.step for entry in handle.transcript(branch.spec.id) if entry.usage is not None]
+        assert answers == list(range(1, turns + 1)), branch.spec.id
+    assert result.stats.total_steps == count * turns
 
 
 def begin(fleet: FleetStack, repo: Path, instructions: dict[str, str], *options: str) -> str:

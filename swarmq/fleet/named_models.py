@@ -36,9 +36,10 @@ def with_sound_models(
         if options.model is None:
             raise OptionError("model: none is named; use --model openai:NAME or anthropic:NAME, or set SWARMQ_MODEL")
     models = Models(settings)
+    check = models.check_name if embedded else models.check_form
     named = named_models(options, spec.plan.subtasks if spec.plan and known is None else ())
     for model in sorted(named - (named_models(known) if known else set())):
-        models.check_name(model) if embedded else models.check_form(model)
+        check(model)
     default_or_named = {options.model or settings.model, options.planner_model} - {None}
     priced = [name for name in default_or_named if name and settings.endpoint(name.partition(":")[0]) is not None]
     require_price(models, options, sorted(priced))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from fleet_stack import FleetStack, git, running_fleet, until
+from fleet_stack import FleetStack, running_fleet, until
 from kubernetes_double import KubernetesDouble, Rights
-from parts import MATCH, begin, part_conversation, parts
+from parts import MATCH, assert_done_once, begin, part_conversation, parts
 from rendered_overlays import of_kind
 
 from swarmq import Client
@@ -106,13 +106,7 @@ def test_forty_branches_on_twenty_pods_of_which_some_die(fleet: FleetStack, clus
         costs = until(lambda: _deletion_costs(cluster), "busy pods to be dearer")
         assert set(costs) <= set(_ready(cluster)) | {out_of_memory, vanished, drained}
         result = handle.result(SOON_SECONDS)
-        assert result.success, result.report
-        files = git(repo, "ls-tree", "-r", "--name-only", str(result.branch)).split()
-        assert files == [*(f"part-{number:02}.txt" for number in range(BRANCHES)), "shared.txt"]
-        for branch in handle.branches():
-            answers = [entry.step for entry in handle.transcript(branch.spec.id) if entry.usage is not None]
-            assert answers == list(range(1, TURNS + 1)), branch.spec.id
-        assert result.stats.total_steps == BRANCHES * TURNS
+        assert_done_once(result, handle, repo, BRANCHES, TURNS)
         assert 2 <= result.stats.lost_leases <= 2 * SLOTS, "of the two pods that died, and not of the drained one"
         assert fleet.requests(MATCH) <= BRANCHES * TURNS + 3 * SLOTS
         assert SECRET not in json.dumps(cluster.objects("pods"))
