@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -287,7 +287,7 @@ class Kubelet:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, number)
 
-    def read_log(self, uid: str, container: str, query: Mapping[str, str]) -> AsyncIterator[bytes] | None:
+    def read_log(self, uid: str, container: str, query: Mapping[str, str]) -> AsyncGenerator[bytes] | None:
         """As a request asks for it; None where the container has none yet."""
         running = self.pods.get(uid)
         if running is None or container not in running.logs:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class ContainerLog:
         self._file.close()
         await self._tell()
 
-    async def read(self, *, follow: bool, timestamps: bool, since: bytes, deaf: bool = False) -> AsyncIterator[bytes]:
+    async def read(self, *, follow: bool, timestamps: bool, since: bytes, deaf: bool = False) -> AsyncGenerator[bytes]:
         """Blocks as a client gets them. ``deaf``: a kubelet of old, which follows a file that was turned over."""
         file, new_line, rest = self.path.open("rb"), True, b""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -170,8 +171,9 @@ class NodePort:
             return web.Response(status=400, text=told)
         response = web.StreamResponse(headers={"Content-Type": "text/plain", "Transfer-Encoding": "chunked"})
         await response.prepare(request)
-        async for piece in pieces:
-            await response.write(piece)
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                await response.write(piece)
         await response.write_eof()
         return response
 

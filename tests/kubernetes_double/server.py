@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -230,19 +230,21 @@ class Server:
         await self._send_log(request, response, pieces)
         return response
 
-    async def _send_log(self, request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]) -> None:
+    async def _send_log(
+        self, request: web.Request, response: web.StreamResponse, pieces: AsyncGenerator[bytes]
+    ) -> None:
         left = self.trouble.cut_logs_after.pop(0) if self.trouble.cut_logs_after else None
-        async for piece in pieces:
-            if left is not None and len(piece) >= abs(left):
-                await response.write(piece[: abs(left)])
-                await pieces.aclose()  # type: ignore[attr-defined]
-                if left > 0 and request.transport is not None:
-                    await asyncio.sleep(0.01)
-                    request.transport.abort()
-                break
-            if left is not None:
-                left -= len(piece) if left > 0 else -len(piece)
-            await response.write(piece)
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                if left is not None and len(piece) >= abs(left):
+                    await response.write(piece[: abs(left)])
+                    if left > 0 and request.transport is not None:
+                        await asyncio.sleep(0.01)
+                        request.transport.abort()
+                    break
+                if left is not None:
+                    left -= len(piece) if left > 0 else -len(piece)
+                await response.write(piece)
         await response.write_eof()
 
     async def _watch(self, request: web.Request, resource: str) -> web.StreamResponse:
