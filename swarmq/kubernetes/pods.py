@@ -131,8 +131,8 @@ class Pods:
         found = await self._cluster.list("pods", names.selector(names.MANAGED))
         return [_sight(pod) for pod in found["items"]]
 
-    async def _find(self, request: PodRequest) -> Object | None:
-        """The branch's pod, where it runs. One that does not is removed."""
+    async def _find(self, request: PodRequest, attempt: str = "") -> Object | None:
+        """The branch's pod, where it runs, or has ended and was made by this very attempt. Any other is removed."""
         name = names.pod_name(request.swarm_id, request.branch_id)
         try:
             pod = await self._cluster.get("pods", name)
@@ -144,7 +144,8 @@ class Pods:
         if (told.get(names.SWARM), told.get(names.BRANCH)) != (request.swarm_id, request.branch_id):
             raise PodError(f"the pod {name} in the namespace {self._cluster.namespace} is not one of this branch")
         deleted = bool(pod["metadata"].get("deletionTimestamp"))
-        if not _is_over(pod) or (request.adopt_ended and not deleted):
+        wanted = request.adopt_ended or told.get(names.ATTEMPT) == attempt
+        if not _is_over(pod) or (wanted and not deleted):
             return pod
         await self._remove(pod)
         return None
@@ -168,7 +169,7 @@ class Pods:
         unused = names.secret_name(manifest["metadata"]["name"], attempt)
         try:
             while (pod := await self._create("pods", manifest, notice)) is None:
-                pod = await self._find(request)
+                pod = await self._find(request, attempt)
                 if pod is not None:  # made by somebody else, or by a call whose answer was lost
                     break
         except PodError:  # after any other error the pod may have been made

@@ -94,6 +94,19 @@ async def test_a_pod_that_has_ended_is_replaced(bench: Bench, double: Kubernetes
     assert len(double.objects("pods")) == len(double.objects("secrets")) == 1
 
 
+async def test_a_pod_that_ends_before_it_is_known_to_be_made_is_not_made_again(
+    bench: Bench, double: KubernetesDouble
+) -> None:
+    double.lose_reply("create", "pods")
+    running = asyncio.create_task(run_to_end(bench.pods("cat /run/swarmq/payload"), request(payload=b"one")))
+    await until(lambda: bool(double.objects("pods")))
+    double.go_away()
+    await until(lambda: double.objects("pods")[0]["status"].get("phase") == "Succeeded")
+    double.come_back()
+    assert (await running)[0] == ["one"]
+    assert len(double.kubelet.pods) == 1
+
+
 async def test_a_pod_that_is_being_deleted_is_waited_for(bench: Bench, double: KubernetesDouble) -> None:
     pods = bench.pods("trap 'sleep 0.3; exit 1' TERM; echo up; sleep 60 & wait", terminationGracePeriodSeconds=5)
     async with await pods.run(request()) as run:
