@@ -112,7 +112,7 @@ def judge(
         embedded=embedded,
     )
     if explained:
-        swarms = [finding for swarm in look.swarms for finding in explain(swarm, around)]
+        swarms = [finding for swarm in look.swarms for finding in explain(swarm, around)] + stuck.unreadable(look)
     else:
         swarms = stuck.swarms(look, around)
     waiting = {queue.removeprefix(BROKER_PREFIX): messages for queue, messages in look.waiting.items()}

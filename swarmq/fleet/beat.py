@@ -13,7 +13,6 @@ from celery.beat import Scheduler
 
 from swarmq.fleet.liveness import Probes
 
-
 FIRST_SECONDS = 60.0
 """What is due every hour comes this soon after the start: an embedded stack that is idle does not run for an hour."""
 
