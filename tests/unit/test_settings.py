@@ -134,7 +134,7 @@ def test_a_user_without_a_home_names_the_directories(tmp_path: Path, monkeypatch
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", unknown)
     for load in (load_settings, load_directories):
-        with pytest.raises(OptionError, match=r"^settings: this user has no home directory: export HOME, or SWARMQ_STA"):
+        with pytest.raises(OptionError, match=r"^settings: this user has no home directory: export HOME, or SWARMQ"):
             load()
     monkeypatch.setenv("SWARMQ_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("SWARMQ_RUNTIME_DIR", str(tmp_path / "run"))
