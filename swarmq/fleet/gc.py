@@ -40,6 +40,8 @@ async def collect_garbage(store: Store, settings: Settings, *, dry_run: bool = F
             if directory.exists():  # else another cleaning was faster
                 log.warning("gc left a swarm alone", swarm=directory.name, error=str(error))
     if not dry_run:
+        await store.swarms.forget_expired()
+        await store.cache.stats()  # drops what is too old: else that stays until somebody asks for a result
         try:
             dropped = await run_blocking(expire_results, settings.state_dir, DAY_SECONDS)
             removed += [f"{dropped} commits of cached results"] if dropped else []

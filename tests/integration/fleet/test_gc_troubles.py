@@ -12,9 +12,12 @@ from fleet_fakes import git, repository
 
 from swarmq.fleet import gc
 from swarmq.fleet.gc import ORPHAN_SECONDS, collect_garbage
+from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.swarm import SwarmResult, SwarmSpec, SwarmState
 from swarmq.settings import Settings, load_settings
+from swarmq.store import keys
+from swarmq.store.cache import CachedResult
 from swarmq.store.store import Store
 from swarmq.workspace.swarm_repository import SwarmRepository
 
@@ -119,3 +122,20 @@ async def test_time_is_that_of_redis(
     assert await collect_garbage(store, settings) == []
     await swarm.prepare()
     assert (settings.state_dir / "swarms" / SWARM).is_dir()
+
+
+async def test_indexes_and_cache_do_not_grow_for_good(store: Store, settings: Settings, repo: Path) -> None:
+    """What a list would never come to, and results that nobody asks for any more."""
+    await ended(store, settings, repo)
+    await store.gate.call("ZADD", keys.ALL_SWARMS(), 1.0, "expired001", 2.0, "expired002")
+    await store.gate.call("SADD", keys.ACTIVE(), "expired003", "expired004")
+    await store.swarms.create(
+        SwarmSpec(id="active0001", task="x", options=SwarmOptions(), created_at=0.0, celery_task_id="a")
+    )
+    await store.cache.put("one", CachedResult(text="done", files=(), steps=1, usage=Usage(), source="s/b"))
+    await store.gate.call("ZADD", keys.CACHE_AGES(), 1.0, "one")
+    assert [status.id for status in await store.swarms.list(2)] == ["active0001", SWARM]
+    await collect_garbage(store, settings)
+    assert await store.gate.call("ZRANGE", keys.ALL_SWARMS(), 0, -1) == [SWARM.encode(), b"active0001"]
+    assert await store.swarms.active() == ["active0001"]
+    assert await store.gate.call("EXISTS", keys.CACHE(), keys.CACHE_AGES()) == 0
