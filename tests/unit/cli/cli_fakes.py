@@ -237,10 +237,18 @@ class FakeHealth:
         return self.client.look
 
 
+class FakeSwarms:
+    """``client.store.swarms``."""
+
+    async def by_key(self, idempotency_key: str) -> str | None:
+        return SWARM if idempotency_key == "known" else None
+
+
 @dataclass
 class FakeStore:
     events: FakeEvents
     health: FakeHealth
+    swarms: FakeSwarms = field(default_factory=FakeSwarms)
 
 
 def fleet_look(**changes: Any) -> FleetLook:
