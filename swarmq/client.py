@@ -87,11 +87,11 @@ class AsyncSwarmHandle:
         return await cancel_swarm(store, dispatch, self.id, reason)
 
     async def pause(self, reason: str = "paused by the user") -> bool:
-        """Start no new step; what runs is finished. False where the swarm had ended already."""
+        """Start no new step; what runs is finished. False where the swarm had ended, or is being cancelled."""
         return await pause_swarm(self._client.store, self.id, reason)
 
     async def resume(self) -> bool:
-        """Go on where a pause left it. False where the swarm had ended already."""
+        """Go on where a pause left it. False where the swarm had ended, or is being cancelled."""
         return await resume_swarm(self._client.store, self._client.dispatch, self.id)
 
     async def branches(self) -> list[BranchRecord]:
