@@ -104,8 +104,8 @@ async def accept(runtime: Runtime, submission: Submission | str, canvas: dict[st
         swarm_id = known
     await store.swarms.add_canvas(swarm_id, canvas)
     record = await store.swarms.load(swarm_id)
-    if record.state.final:  # an idempotency key of a swarm that has ended: its value is there already
-        await runtime.dispatch.deliver(swarm_id, canvas)
-    else:
+    if not record.state.final:
         reached(CrashPoint.PLAN_SENT)
         await runtime.dispatch.plan(swarm_id)
+    elif record.canvases:  # an idempotency key of a swarm that has ended: its value is there already
+        await runtime.dispatch.finish_swarm(swarm_id, calls_model=False)

@@ -35,7 +35,7 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
             return
         record = await store.swarms.load(swarm_id)
         ends_here = not record.state.final
-        if not ends_here and not await store.swarms.is_active(swarm_id):
+        if not ends_here and not record.canvases:
             return
         if ends_here and record.paused_at and record.spec.options.synthesize and record.cancel_reason is None:
             return  # the synthesis is a model call; resuming sends this message again
@@ -44,11 +44,12 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
                 record = await _end(runtime, record)
             except Parked:
                 return  # as above
-        for canvas in record.canvases:
-            reached(CrashPoint.VALUE_SENT)
-            await runtime.dispatch.deliver(swarm_id, canvas)
-        if record.canvases:
-            await store.swarms.delivered(swarm_id)
+        while record.canvases:  # others may come while these are told (idempotency key)
+            for canvas in record.canvases:
+                reached(CrashPoint.VALUE_SENT)
+                await runtime.dispatch.deliver(swarm_id, canvas)
+                await store.swarms.told(swarm_id, canvas["task_id"])
+            record = await store.swarms.load(swarm_id)
         await _clean(runtime, record)
 
 

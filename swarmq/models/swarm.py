@@ -239,7 +239,7 @@ class SwarmResult(Record):
 
 
 class SwarmRecord(Record):
-    """A swarm as the store knows it. ``canvases``: what the producers' messages asked to be called afterwards."""
+    """A swarm as the store knows it. ``canvases``: what is to be called for each producer that is still to be told."""
 
     spec: SwarmSpec
     state: SwarmState

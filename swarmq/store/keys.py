@@ -36,7 +36,8 @@ def _swarm(name: str, type_: Literal["hash", "list", "set", "stream"], writer: s
 SWARM = _swarm("swarm", "hash", "swarm_*, stage_open: spec, state, plan, result, limits, cancel_reason, paused_at")
 RESULTS = _swarm("results", "hash", "swarm_results: subtask id -> SubtaskResult")
 SUBTASKS = _swarm("subtasks", "hash", "swarm_plan, swarm_results, branch_*: subtask id -> status")
-CANVASES = _swarm("canvases", "hash", "swarm_create, swarm_canvas: Celery task id -> what to call afterwards")
+CANVASES = _swarm("canvases", "hash", "swarm_create, swarm_canvas, swarm_told: Celery task id -> what to call")
+TOLD = _swarm("told", "set", "swarm_told: Celery task ids of those whose canvas goes on")
 COUNTERS = _swarm("counters", "hash", "record, budget_*, counters_add: steps, tokens, cost, reservations, retries …")
 JOBS = _swarm("jobs", "hash", "job_*, budget_*: leases of plan, merge, finish_swarm; what their calls reserve")
 EVENTS = _swarm("events", "stream", "any: what the swarm tells, at most about 100,000")
@@ -68,7 +69,7 @@ ACTIVE = Key(
     "set",
     "fleet",
     "an entry until its swarm has ended and its producers were told",
-    "swarm_create, swarm_finish, delivered",
+    "swarm_create, swarm_finish, swarm_canvas, swarm_told",
 )
 TASK = Key("swarmq:task:%s", "string", "fleet", KEPT, "swarm_create, swarm_canvas: Celery task id -> swarm")
 IDEMPOTENCY = Key("swarmq:idempotency:%s", "string", "fleet", KEPT, "swarm_create: idempotency key -> swarm")

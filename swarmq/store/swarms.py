@@ -125,8 +125,8 @@ class Swarms:
         return bytes(found).decode() if found and await self._gate.call("EXISTS", keys.SWARM(found.decode())) else None
 
     async def add_canvas(self, swarm_id: str, canvas: Mapping[str, Any]) -> None:
-        """Keep what a producer's message (``canvas["task_id"]``) wants called after the swarm."""
-        names = (keys.SWARM(swarm_id), keys.TASK(canvas["task_id"]))
+        """Keep what a producer's message (``canvas["task_id"]``) wants called after the swarm, unless it was told."""
+        names = (keys.SWARM(swarm_id), keys.TASK(canvas["task_id"]), keys.ACTIVE())
         await self._gate.script("swarm_canvas", names, (canvas["task_id"], dump_value(canvas)))
 
     async def set_state(self, swarm_id: str, state: SwarmState, only_from: Iterable[SwarmState] | None = None) -> bool:
@@ -182,13 +182,9 @@ class Swarms:
         arguments = (result.state, dump(result), result.branch or "", finished, *_sweep())
         return bool(await self._gate.script("swarm_finish", names, arguments))
 
-    async def delivered(self, swarm_id: str) -> None:
-        """All producers of an ended swarm have been sent its value."""
-        await self._gate.call("SREM", keys.ACTIVE(), swarm_id)
-
-    async def is_active(self, swarm_id: str) -> bool:
-        """Whether it has not ended, or has producers that are still to be told."""
-        return bool(await self._gate.call("SISMEMBER", keys.ACTIVE(), swarm_id))
+    async def told(self, swarm_id: str, celery_task_id: str) -> None:
+        """A producer of an ended swarm has been sent its value: it is no more among the record's ``canvases``."""
+        await self._gate.script("swarm_told", (keys.SWARM(swarm_id), keys.ACTIVE()), (celery_task_id,))
 
     async def delete(self, swarm_id: str) -> None:
         """Remove all that is recorded of a swarm. Its workers, where there are any, lose their leases."""

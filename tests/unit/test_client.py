@@ -12,6 +12,7 @@ from swarmq import AsyncClient, Kind, Plan, Subtask, devstack
 from swarmq.devstack import StackInfo
 from swarmq.errors import StoreError, UsageError
 from swarmq.fleet.dispatch import Dispatcher
+from swarmq.handle import retry_of
 from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.swarm import SwarmRecord, SwarmSpec, SwarmState
@@ -116,9 +117,9 @@ async def test_a_retry_is_asked_only_for_the_models_that_are_new(
     )
     async with AsyncClient(settings=settings) as client:
         with pytest.raises(StoreError):
-            await client.resubmit(earlier)
+            await client.start(retry_of(earlier, False, {}), known=options)
         with pytest.raises(UsageError, match="unknown model endpoint 'foo'"):
-            await client.resubmit(earlier, model="foo:bar")
+            await client.start(retry_of(earlier, False, {"model": "foo:bar"}), known=options)
 
 
 async def test_what_a_plan_has_cost_is_the_swarms(

@@ -15,9 +15,14 @@ def test_the_public_names_are_these() -> None:
         _ = swarmq.Swarm
 
 
-def test_importing_swarmq_loads_nothing_heavy() -> None:
-    code = (
-        "import sys, swarmq; print([m for m in ('celery', 'redis', 'pydantic', 'httpx', 'rich') if m in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("swarmq", ("celery", "redis", "pydantic", "httpx", "rich")),
+        ("swarmq.sync_client", ("celery", "kombu", "httpx", "kubernetes", "git")),
+    ],
+)
+def test_imports_load_nothing_heavy(module: str, heavy: tuple[str, ...]) -> None:
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,6 +9,7 @@ local function each_key(first, visit)
   end
   local branches = redis.call('LRANGE', BASE .. 'branches', 0, -1)
   local tasks = redis.call('HKEYS', BASE .. 'canvases')
+  for _, id in ipairs(redis.call('SMEMBERS', BASE .. 'told')) do tasks[#tasks + 1] = id end
   tasks[#tasks + 1] = redis.call('HGET', SWARM, 'task_id') or ''
   local idempotency = redis.call('HGET', SWARM, 'idempotency_key') or ''
   local last_stage = tonumber(redis.call('HGET', SWARM, 'stage') or -1)

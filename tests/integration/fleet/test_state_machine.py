@@ -79,6 +79,11 @@ def sent(runtime: Runtime) -> Sent:
     return runtime.dispatch
 
 
+def told(runtime: Runtime) -> list[str]:
+    """The producers that were sent the swarm's value, by their Celery task id."""
+    return [message[2]["task_id"] for message in sent(runtime).messages if message[0] == "deliver"]
+
+
 async def submitted(store: Store, swarm_id: str = SWARM, plan: Plan | None = READER, **options: Any) -> None:
     spec = SwarmSpec(
         id=swarm_id,
@@ -252,8 +257,51 @@ async def test_a_producer_that_joins_while_the_swarm_ends_gets_its_value(
 
     monkeypatch.setattr(finish_module, "_result", joined)
     await finish_swarm(runtime, SWARM)
-    delivered = {message[2]["task_id"] for message in sent(runtime).messages if message[0] == "deliver"}
-    assert delivered == {"first", "second"}
+    assert sorted(told(runtime)) == ["first", "second"]
+
+
+async def test_a_producers_message_that_comes_again_after_the_end_has_its_canvas_go_on_no_second_time(
+    runtime: Runtime,
+) -> None:
+    await submitted(runtime.store)
+    await accept(runtime, SWARM, canvas("first"))
+    await finish_swarm(runtime, SWARM)
+    assert told(runtime) == ["first"]
+    assert await runtime.store.swarms.active() == []
+
+    await accept(runtime, SWARM, canvas("first"))
+    await finish_swarm(runtime, SWARM)
+    assert told(runtime) == ["first"]
+
+    sent(runtime).messages.clear()
+    await accept(runtime, SWARM, canvas("second"))  # by an idempotency key
+    assert sent(runtime).messages == [("finish_swarm", SWARM)]
+    assert await runtime.store.swarms.active() == [SWARM]  # should that message be lost
+    await finish_swarm(runtime, SWARM)
+    assert told(runtime) == ["second"]
+    assert await runtime.store.swarms.active() == []
+
+
+async def test_who_dies_while_telling_producers_leaves_those_that_are_not_told(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await submitted(runtime.store)
+    for name in ("first", "second"):
+        await runtime.store.swarms.add_canvas(SWARM, canvas(name))
+    deliver = sent(runtime).deliver
+
+    async def dies(swarm_id: str, wanted: dict[str, Any]) -> None:
+        if told(runtime):
+            raise ConnectionError("gone")
+        await deliver(swarm_id, wanted)
+
+    monkeypatch.setattr(sent(runtime), "deliver", dies)
+    with pytest.raises(ConnectionError):
+        await finish_swarm(runtime, SWARM)
+    assert (len(told(runtime)), await runtime.store.swarms.active()) == (1, [SWARM])
+    monkeypatch.undo()
+    await finish_swarm(runtime, SWARM)
+    assert sorted(told(runtime)) == ["first", "second"]
 
 
 async def test_a_cancel_while_the_result_is_made_up_counts(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,20 +336,6 @@ async def test_a_cancel_without_a_reason_reaches_the_holder_of_a_branch(runtime:
     seen = Observation(at=1.0, steps=0, tokens=0, doing="model call")
     renewal = await runtime.store.branches.renew(SWARM, "reader", 1, 60, seen)
     assert renewal.cancel_reason
-
-
-async def test_a_producer_is_told_once_and_again_only_after_a_death_in_between(runtime: Runtime) -> None:
-    submission = Submission("look", None, None, READER.model_dump(mode="json"), {})
-    await accept(runtime, submission, canvas("once"))
-    swarm_id = (await runtime.store.swarms.active())[0]
-    await runtime.store.swarms.set_error(swarm_id, "planning failed: no model")
-    await finish_swarm(runtime, swarm_id)
-    await finish_swarm(runtime, swarm_id)
-    assert sent(runtime).names().count("deliver") == 1
-    assert await runtime.store.swarms.active() == []
-    await runtime.store.gate.call("SADD", "swarmq:active", swarm_id)  # died after the end, before they were told
-    await finish_swarm(runtime, swarm_id)
-    assert sent(runtime).names().count("deliver") == 2
 
 
 async def test_a_second_delivery_of_a_producers_message_is_not_checked_again(runtime: Runtime) -> None:

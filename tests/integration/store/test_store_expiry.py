@@ -18,7 +18,9 @@ DAY_SECONDS = 86_400
 async def full_swarm(store: Store) -> None:
     """Every kind of key that a swarm may have."""
     await opened(store, "a", "b", "c", "d", max_subagents=2, keep_days=2.0, idempotency_key="nightly")
-    await store.swarms.add_canvas(SWARM, {"task_id": "producer"})
+    for producer in ("producer", "told producer"):
+        await store.swarms.add_canvas(SWARM, {"task_id": producer})
+    await store.swarms.told(SWARM, "told producer")
     held = await store.branches.claim(SWARM, "a", "w", 60)
     await record(store, "a", held.token, 0, "one", steps=1, reserve=True)
     await store.branches.finish(SWARM, "a", held.token, DONE)
@@ -33,6 +35,7 @@ async def full_swarm(store: Store) -> None:
 
 # What may still come when a swarm has ended; some of it makes keys that were not there at the end. Branch a runs.
 LATE_WRITES: dict[str, Callable[[Store], Awaitable[object]]] = {
+    "told": lambda store: store.swarms.told(SWARM, "producer"),
     "canvas": lambda store: store.swarms.add_canvas(SWARM, {"task_id": "late producer"}),
     "counters": lambda store: store.swarms.add(SWARM, retries=1),
     "job": lambda store: store.jobs.claim(SWARM, "finish_swarm", "w", 60),
