@@ -207,7 +207,7 @@ class FakeHandle:
         if self.client.interrupt_submit:
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(0.05)
-        return FakeHandle(self.client, "n3w0000000")
+        return FakeHandle(self.client, "n3w0000000", joined=options.get("idempotency_key") == "known")
 
     async def events(self, after: str = "0") -> AsyncIterator[Event]:
         for item in self.client.events:
