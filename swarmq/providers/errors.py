@@ -28,10 +28,11 @@ _SPENT = {
     "enforced_spend_limit_reached",
     "insufficient_balance",
 }
-# Who names no kind says it in words. "Exceeded your current quota" is none of them: Gemini says so of minutes as well.
-_SPENT_IN_WORDS = re.compile(
+# 429s that no waiting mends, by their words alone: spent money, and one request that is above the limit of a minute.
+# "Exceeded your current quota" is none of them: Gemini says so of minutes as well.
+_IN_VAIN = re.compile(
     r"insufficient (?:account )?(?:balance|credit|funds)|(?:used all|out of) (?:available |your )?credits"
-    r"|spending limit|credits are depleted|credit balance",
+    r"|spending limit|credits are depleted|credit balance|request too large",
     re.IGNORECASE,
 )
 _HINTS = {
@@ -55,7 +56,7 @@ def model_error(status: int, headers: Mapping[str, str], body: bytes, now: float
         text += f" ({hint})"
     if status == 429:
         text += _limits(headers)
-    if kinds & _SPENT or (status == 429 and _SPENT_IN_WORDS.search(message)) or not _may_pass(status, headers):
+    if kinds & _SPENT or (status == 429 and _IN_VAIN.search(message)) or not _may_pass(status, headers):
         return PermanentModelError(text, status, wait_seconds)
     return TransientModelError(text, status, wait_seconds)
 

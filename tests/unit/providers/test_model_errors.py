@@ -86,9 +86,11 @@ def test_spent_money_is_never_waited_for(status: int, error: dict[str, Any]) -> 
         (429, {"code": "Some resource has been exhausted", "error": "Your team has used all available credits."}),
         (429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package. Please recharge."}}),
         (429, {"error": {"status": "RESOURCE_EXHAUSTED", "message": "Your prepayment credits are depleted."}}),
+        # OpenAI, of a conversation that is longer than the tokens of a minute.
+        (429, {"error": {"code": "rate_limit_exceeded", "message": "Request too large: Limit 30000, Requested 46379"}}),
     ],
 )
-def test_money_that_is_spent_in_words_alone_is_not_waited_for_either(status: int, body: dict[str, Any]) -> None:
+def test_what_no_waiting_mends_is_known_by_its_words_as_well(status: int, body: dict[str, Any]) -> None:
     assert isinstance(model_error(status, {}, orjson.dumps(body)), PermanentModelError)
 
 
