@@ -26,6 +26,7 @@ PREFIX = "SWARMQ_"
 NO_SETTINGS = ("SWARMQ_DEBUG", "SWARMQ_BRANCH", "SWARMQ_COMMAND")
 """Variables of that prefix that are no settings: tracebacks of the CLI, and the marks of agents' processes."""
 TEST_PREFIX = "SWARMQ_TEST_"
+HOMELESS = "this user has no home directory: export HOME, or SWARMQ_STATE_DIR and SWARMQ_RUNTIME_DIR"
 
 
 class PriceSettings(BaseModel):
@@ -224,6 +225,8 @@ def load_settings(**overrides: Any) -> Settings:
         raise OptionError(f"settings: {place}{describe(error)}{meant(Settings, error)}") from None
     except (OSError, ValueError) as error:
         raise OptionError(f"settings: {error}") from None
+    except RuntimeError:
+        raise OptionError(f"settings: {HOMELESS}") from None
 
 
 def load_directories() -> tuple[Settings, str | None]:
@@ -244,7 +247,10 @@ def load_directories() -> tuple[Settings, str | None]:
         found |= {
             name: Path(values[name]) for name in ("state_dir", "runtime_dir") if isinstance(values.get(name), str)
         }
-    return Settings.model_construct(**found), fault  # type: ignore[arg-type]
+    try:
+        return Settings.model_construct(**found), fault  # type: ignore[arg-type]
+    except RuntimeError:
+        raise OptionError(f"settings: {HOMELESS}") from None
 
 
 def unknown_variables() -> dict[str, str | None]:
