@@ -87,13 +87,13 @@ class AsyncSwarmHandle:
         return await cancel_swarm(store, dispatch, self.id, reason)
 
     async def pause(self, reason: str = "paused by the user") -> bool:
-        """Start no new step; what runs is finished. False where the swarm had ended already."""
+        """Start no new step; what runs is finished. False where the swarm had ended, or is being cancelled."""
         from swarmq.fleet.pausing import pause_swarm
 
         return await pause_swarm(self._connection.store, self.id, reason)
 
     async def resume(self) -> bool:
-        """Go on where a pause left it. False where the swarm had ended already."""
+        """Go on where a pause left it. False where the swarm had ended, or is being cancelled."""
         from swarmq.fleet.pausing import resume_swarm
 
         return await resume_swarm(self._connection.store, self._connection.dispatch, self.id)

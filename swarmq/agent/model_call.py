@@ -10,6 +10,7 @@ from swarmq.errors import ModelError
 from swarmq.models.messages import Completion
 from swarmq.models.options import SwarmOptions
 from swarmq.providers.base import Conversation
+from swarmq.providers.limiter import Caller
 from swarmq.providers.retry import GiveUp, RetryPolicy
 
 
@@ -34,6 +35,17 @@ class Patience:
 
 Wait = Callable[[ModelError, int, float], Awaitable[None]]
 """Waits before a retry; is given the error, the number of the failed attempt (from 1) and the seconds to wait."""
+
+
+def told_to(caller: Caller, clock: Clock) -> Wait:
+    """Tells of the wait as of one for a permit: no call is under way, and in a pause the next one is not made."""
+
+    async def wait(error: ModelError, attempt: int, wait_seconds: float) -> None:
+        await caller.on_wait("", "retry")
+        await clock.sleep(wait_seconds)
+        await caller.on_waited(wait_seconds)
+
+    return wait
 
 
 def _no_deadline() -> float:

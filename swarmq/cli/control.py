@@ -45,8 +45,8 @@ def resume(swarm_id: SwarmId, as_json: AsJson = False) -> None:
             handle = await client.get(swarm_id)
             if not await handle.resume():
                 raise UsageError(
-                    f"swarm {handle.id} has ended: there is nothing to resume; run its failed subtasks again with"
-                    f" swarmq retry {handle.id} --failed"
+                    f"swarm {handle.id} has ended or is being cancelled: there is nothing to resume; run its failed"
+                    f" subtasks again with swarmq retry {handle.id} --failed"
                 )
         if as_json:
             emit_json({"swarm": handle.id, "paused": False})

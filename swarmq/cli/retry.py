@@ -92,10 +92,13 @@ def retry(
             with flags.told_in_flags():
                 expected = await old.prospects(anew=anew, **changes)
                 handle = await submitted(old.retry_failed(anew=anew, **changes), learn)
+            if handle.joined:  # it goes its own way, whatever was tried again here
+                expected = []
             for line in prospect_lines(expected):
                 note(line)
             if detach:
-                emit_json({"id": new_id, "subtasks": expected}) if as_json else write(new_id)
+                told = {"id": new_id, "joined": handle.joined, "subtasks": expected}
+                emit_json(told) if as_json else write(new_id)
                 return ExitCode.OK
             note(f"swarm {new_id}; Ctrl-C leaves it running")
             result = await follow(handle)

@@ -113,7 +113,7 @@ def carry_out(request: Any, asked: Run, *, ask: bool) -> ExitCode:
     try:
         checked = wait_for(check(request))
         made = None
-        if ask and checked.can_plan_here:
+        if ask and checked.can_plan_here and not wait_for(joins(checked)):
             made = plan_and_ask(checked)
             if made is None:
                 note("nothing was started")
@@ -126,6 +126,15 @@ def carry_out(request: Any, asked: Run, *, ask: bool) -> ExitCode:
     except (KeyboardInterrupt, typer.Abort):
         note(come_back(asked.swarm_id) if asked.swarm_id else "\ninterrupted; no swarm was started")
         return ExitCode.INTERRUPTED
+
+
+async def joins(checked: Checked) -> bool:
+    """Whether the idempotency key has a swarm already: there is nothing to plan then, nor to ask about."""
+    key = checked.options.get("idempotency_key")
+    if key is None:
+        return False
+    async with connected(checked.settings) as client:
+        return await client.store.swarms.by_key(key) is not None
 
 
 def plan_and_ask(checked: Checked) -> Decomposition | None:

@@ -13,9 +13,9 @@ from swarmq.errors import DiskFullError, EnvironmentFault, ModelError, StoreErro
 from swarmq.fleet.baselines import find_baseline, keep_baseline
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.lone_calls import Stopped, unless_stopped
+from swarmq.fleet.paid_model import LimitReached, PaidModel
 from swarmq.fleet.planning import model_of
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.spending import LimitReached, paid_call
 from swarmq.fleet.stages import repository_of
 from swarmq.models.branch import kept_worktrees
 from swarmq.models.swarm import SubtaskResult, SubtaskStatus, SwarmRecord, SwarmResult, SwarmState
@@ -138,11 +138,11 @@ async def _synthesis(
     prompt_tokens = sum(text_tokens(result.text) for result in results)
     try:
         model_spec = record.spec.options.planner_model or model_of(runtime, record)
-        model = await runtime.models.open(model_spec)
-        async with paid_call(runtime, record, "finish_swarm", model_spec, prompt_tokens) as call:
-            answer, call.usage = await unless_stopped(
-                runtime, record.spec.id, lambda caller: synthesize(model, record.spec, results, caller=caller)
-            )
+        opened = await runtime.models.open(model_spec)
+        model = PaidModel(opened, runtime, record.spec.id, "finish_swarm", model_spec, prompt_tokens)
+        answer, _ = await unless_stopped(
+            runtime, record.spec.id, lambda caller: synthesize(model, record.spec, results, caller=caller)
+        )
     except Stopped:
         if (await runtime.store.swarms.load(record.spec.id)).cancel_reason is None:
             raise Parked from None

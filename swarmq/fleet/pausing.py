@@ -8,7 +8,10 @@ from swarmq.store.store import Store
 
 
 async def pause_swarm(store: Store, swarm_id: str, reason: str) -> bool:
-    """No new step starts from now on; calls and tools that run are finished. False where the swarm has ended."""
+    """No new step starts from now on; calls and tools that run are finished.
+
+    False where the swarm has ended or is being cancelled.
+    """
     paused = await store.control.pause(swarm_id, reason)
     if paused:
         await store.audit.append(swarm_id, "user", "pause", {"reason": reason})
@@ -16,7 +19,7 @@ async def pause_swarm(store: Store, swarm_id: str, reason: str) -> bool:
 
 
 async def resume_swarm(store: Store, dispatch: Dispatcher, swarm_id: str) -> bool:
-    """Go on where it stood. False where it has ended. Dying before the messages are out is mended by reconcile."""
+    """Go on where it stood. False as for a pause. Dying before the messages are out is mended by reconcile."""
     resumed = await store.control.resume(swarm_id)
     if resumed.ended:
         return False

@@ -9,9 +9,10 @@ from swarmq.crash_points import CrashPoint, reached
 from swarmq.errors import EnvironmentFault, ModelError, StoreError, UsageError
 from swarmq.fleet.claims import held_job
 from swarmq.fleet.lone_calls import Stopped, unless_stopped
+from swarmq.fleet.paid_model import LimitReached, PaidModel
 from swarmq.fleet.pod_access import require_pods
 from swarmq.fleet.runtime import Runtime
-from swarmq.fleet.spending import LimitReached, paid_call, require_price
+from swarmq.fleet.spending import require_price
 from swarmq.fleet.stages import finish
 from swarmq.models.messages import Usage
 from swarmq.models.plan import Plan
@@ -70,10 +71,8 @@ async def _decompose(runtime: Runtime, record: SwarmRecord, caller: Caller) -> D
         return given_plan(spec.plan, spec)
     if spec.options.strategy == "none":
         return Decomposition(Plan(subtasks=(single_subtask(spec),)), None, Usage())
-    async with paid_call(runtime, record, "plan", planner, text_tokens(spec.task + spec.context)) as call:
-        decomposition = await plan_task(await runtime.models.open(planner), spec, caller)
-        call.usage = decomposition.usage
-    return decomposition
+    opened, prompt_tokens = await runtime.models.open(planner), text_tokens(spec.task + spec.context)
+    return await plan_task(PaidModel(opened, runtime, spec.id, "plan", planner, prompt_tokens), spec, caller)
 
 
 def model_of(runtime: Runtime, record: SwarmRecord) -> str:

@@ -34,6 +34,7 @@ from swarmq.fleet.pod_payload import PodTask, pod_request
 from swarmq.fleet.resolving import task_of
 from swarmq.fleet.result_cache import EqualWork
 from swarmq.fleet.runtime import Runtime
+from swarmq.fleet.spending import price_of
 from swarmq.fleet.stages import repository_of
 from swarmq.models.branch import BranchRecord, Exit, Outcome
 from swarmq.models.events import Event, EventType
@@ -121,7 +122,7 @@ class PodWork:
         """In one pod, or in one after the other."""
         spec = self.record.spec
         model = spec.model or model_of(self.runtime, swarm)
-        self.journal.price = self.runtime.models.price(model)
+        self.journal.price = price_of(self.runtime.models, swarm.spec.options, model)
         pods = await self.runtime.pod_access.get()
         budget = self.runtime.settings.pod_budget
         self._permit = await self.runtime.store.pods.acquire(

@@ -1,46 +1,20 @@
-"""What calls cost a swarm that no branch makes, and whether its cost can be limited at all."""
+"""Whether the budgets of a swarm leave room for a plan, and whether its cost can be limited at all."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
-from swarmq.agent.room import EXPECTED_OUTPUT_TOKENS
 from swarmq.errors import OptionError
 from swarmq.fleet.journal import reservation
-from swarmq.fleet.runtime import Runtime
+from swarmq.fleet.paid_model import expected_call
 from swarmq.models.messages import Usage
 from swarmq.models.money import NANO_PER_USD
 from swarmq.models.options import DEFAULT_MAX_COST_USD, SwarmOptions
-from swarmq.models.swarm import SwarmRecord, SwarmSpec
+from swarmq.models.swarm import SwarmSpec
 from swarmq.providers.prices import Price
 from swarmq.providers.registry import SCRIPTED, Models
 from swarmq.settings import Settings
 from swarmq.store.budgets import Budgets
-
-INSTRUCTION_TOKENS = 3_000
-"""About what the instructions, the tool and the picture of the repository add to a planner's prompt."""
-
-
-class LimitReached(Exception):
-    """The swarm's budgets leave no room for the call; ``limit`` is the option."""
-
-    def __init__(self, limit: str) -> None:
-        super().__init__(f"the swarm's {limit} leaves no room for the call")
-        self.limit = limit
-
-
-@dataclass
-class PaidCall:
-    """``usage`` is to be set by whoever made the calls; it counts from the end of the block."""
-
-    usage: Usage = field(default_factory=Usage)
-
-
-def expected_call(prompt_tokens: int) -> Usage:
-    """What such a call is expected to use; its own prompt has ``prompt_tokens``."""
-    return Usage(input_tokens=prompt_tokens + INSTRUCTION_TOKENS, output_tokens=EXPECTED_OUTPUT_TOKENS)
 
 
 def require_room(models: Models, options: SwarmOptions, planner: str, prompt_tokens: int) -> None:
@@ -66,27 +40,6 @@ async def count_planning(budgets: Budgets, settings: Settings, spec: SwarmSpec, 
     known = endpoint == SCRIPTED or settings.endpoint(endpoint) is not None
     price = Models(settings).price(planner) if known else None
     await budgets.settle(spec.id, "plan", usage, None if price is None else price.nano_usd(usage))
-
-
-@asynccontextmanager
-async def paid_call(
-    runtime: Runtime, record: SwarmRecord, job: str, model_spec: str, prompt_tokens: int
-) -> AsyncIterator[PaidCall]:
-    """Reserve a call of a job (plan, finish_swarm) from the swarm's budgets, and count what it used. LimitReached.
-
-    No branch runs before the plan or after the last stage, so that there is nobody to wait for.
-    """
-    budgets, price, swarm_id = runtime.store.budgets, runtime.models.price(model_spec), record.spec.id
-    reserved = await budgets.reserve(swarm_id, job, reservation(expected_call(prompt_tokens), price))
-    if reserved.limit is not None:
-        raise LimitReached(reserved.limit)
-    call = PaidCall()
-    try:
-        yield call
-    finally:
-        used = call.usage != Usage()
-        nano_usd = None if price is None and used else 0 if price is None else price.nano_usd(call.usage)
-        await budgets.settle(swarm_id, job, call.usage, nano_usd)
 
 
 def price_of(models: Models, options: SwarmOptions, model_spec: str) -> Price | None:

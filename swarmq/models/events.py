@@ -32,7 +32,7 @@ class EventType(StrEnum):
     BRANCH_OUTPUT = "branch.output"  # text: the final answer
     BRANCH_ERROR = "branch.error"  # error
     BRANCH_RETRY = "branch.retry"  # error, attempt, wait_seconds
-    BRANCH_RATE_LIMITED = "branch.rate_limited"  # endpoint, reason: refused, rate, tokens, spacing, concurrency
+    BRANCH_RATE_LIMITED = "branch.rate_limited"  # endpoint, reason: refused, rate, tokens, spacing, concurrency, worker
     BRANCH_OBSERVATION = "branch.observation"  # files, changed_lines, checks, problems, note
     BRANCH_KILLED = "branch.killed"  # reason, score
     BRANCH_FINISHED = "branch.finished"  # exit, steps, error

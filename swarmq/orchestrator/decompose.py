@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from swarmq.agent.answers import answered
-from swarmq.agent.model_call import Patience, complete
+from swarmq.agent.model_call import Patience, Wait, complete, told_to
 from swarmq.agent.timing import Clock
 from swarmq.errors import PlanError
 from swarmq.models.messages import Completion, Usage, system, user
@@ -71,19 +71,22 @@ async def decompose(
     if spec.options.strategy is Strategy.NONE:
         return Decomposition(Plan(subtasks=(single_subtask(spec),)), None, Usage())
     has_files = spec.repo is not None
-    conversation = model.conversation([submit_plan(has_files=has_files)], caller or Caller(spec.id))
+    caller, clock = caller or Caller(spec.id), clock or Clock()
+    conversation = model.conversation([submit_plan(has_files=has_files)], caller)
     conversation.append(system(system_text(spec, has_files=has_files)))
     conversation.append(user(task_text(spec, overview)))
     try:
-        return await _ask(conversation, spec, clock or Clock(), has_files=has_files)
+        return await _ask(conversation, spec, clock, told_to(caller, clock), has_files=has_files)
     finally:
         await conversation.aclose()
 
 
-async def _ask(conversation: Conversation, spec: SwarmSpec, clock: Clock, *, has_files: bool) -> Decomposition:
+async def _ask(
+    conversation: Conversation, spec: SwarmSpec, clock: Clock, wait: Wait, *, has_files: bool
+) -> Decomposition:
     patience, usage, problem = Patience.of(spec.options), Usage(), ""
     for _ in range(ROUNDS):
-        completion = await complete(conversation, patience, clock)
+        completion = await complete(conversation, patience, clock, wait=wait)
         usage += completion.usage
         try:
             plan = plan_of_answer(completion, spec.options.max_subtasks, has_files=has_files)

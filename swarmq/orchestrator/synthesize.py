@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from swarmq.agent.answers import Answer, Progress, classify, follow_up, sendable
 from swarmq.agent.context import target_tokens
-from swarmq.agent.model_call import Patience, complete
+from swarmq.agent.model_call import Patience, complete, told_to
 from swarmq.agent.timing import Clock
 from swarmq.errors import PermanentModelError
 from swarmq.models.messages import Usage, system, user
@@ -33,16 +33,16 @@ async def synthesize(
     caller: Caller | None = None,
 ) -> tuple[str, Usage]:
     """The answer and what it cost. Raises ModelError where the model gave none."""
-    clock = clock or Clock()
+    clock, caller = clock or Clock(), caller or Caller(spec.id)
     budget_tokens = int(target_tokens(model.context_window_tokens) * RESULTS_SHARE)
     text = f"The task:\n\n{spec.task.strip()}\n\n{results_text(results, budget_tokens, shared=False)}"
     patience, progress = Patience.of(spec.options), Progress()
-    conversation = model.conversation([], caller or Caller(spec.id))
+    conversation = model.conversation([], caller)
     conversation.append(system(_SYSTEM))
     conversation.append(user(text))
     try:
         while True:
-            completion = await complete(conversation, patience, clock)
+            completion = await complete(conversation, patience, clock, wait=told_to(caller, clock))
             message, answer = completion.message, classify(completion.message, completion.finish)
             progress.saw(
                 Entry(step=0, at=clock.unix(), message=message, usage=completion.usage, finish=completion.finish)

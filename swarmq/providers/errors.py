@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,7 @@ import orjson
 
 from swarmq.errors import ModelError, PermanentModelError, TransientModelError
 from swarmq.providers.encoding import text_of
+from swarmq.providers.rate_signs import reset_seconds
 
 MESSAGE_CHARACTERS = 500
 
@@ -26,6 +28,13 @@ _SPENT = {
     "enforced_spend_limit_reached",
     "insufficient_balance",
 }
+# 429s that no waiting mends, by their words alone: spent money, and one request that is above the limit of a minute.
+# "Exceeded your current quota" is none of them: Gemini says so of minutes as well.
+_IN_VAIN = re.compile(
+    r"insufficient (?:account )?(?:balance|credit|funds)|(?:used all|out of) (?:available |your )?credits"
+    r"|spending limit|credits are depleted|credit balance|request too large",
+    re.IGNORECASE,
+)
 _HINTS = {
     401: "check the key",
     402: "the account has no credit left",
@@ -39,14 +48,15 @@ _LIMIT_PREFIXES = ("x-ratelimit-remaining", "x-ratelimit-reset", "anthropic-rate
 
 def model_error(status: int, headers: Mapping[str, str], body: bytes, now: float | None = None) -> ModelError:
     """The error for an HTTP answer that is none. ``headers`` has lower-case names, ``now`` is Unix seconds."""
-    message, kinds = _explain(body)
-    wait_seconds = retry_after_seconds(headers, time.time() if now is None else now)
+    now = time.time() if now is None else now
+    message, kinds, delay_seconds = _explain(body, now)
+    wait_seconds = retry_after_seconds(headers, now) or delay_seconds
     text = f"HTTP {status}: {message}" if message else f"HTTP {status}"
     if hint := _HINTS.get(status):
         text += f" ({hint})"
     if status == 429:
         text += _limits(headers)
-    if kinds & _SPENT or not _may_pass(status, headers):
+    if kinds & _SPENT or (status == 429 and _IN_VAIN.search(message)) or not _may_pass(status, headers):
         return PermanentModelError(text, status, wait_seconds)
     return TransientModelError(text, status, wait_seconds)
 
@@ -98,30 +108,46 @@ def _may_pass(status: int, headers: Mapping[str, str]) -> bool:
 
 
 def _until(http_date: str, now: float) -> float:
+    moment = http_time(http_date)
+    return 0.0 if moment is None else moment - now
+
+
+def http_time(http_date: str) -> float | None:
+    """Unix seconds; None for what is no date."""
     try:
-        return parsedate_to_datetime(http_date).timestamp() - now
+        return parsedate_to_datetime(http_date).timestamp()
     except (TypeError, ValueError, OverflowError):
-        return 0.0
+        return None
 
 
-def _explain(body: bytes) -> tuple[str, set[str]]:
-    """The message of an error body and the words by which it names its kind. Bodies may be anything."""
+def _explain(body: bytes, now: float) -> tuple[str, set[str], float]:
+    """An error body's message, the words by which it names its kind, and the seconds to wait that it tells (0: none).
+
+    Bodies may be anything.
+    """
     try:
         payload = orjson.loads(body)
     except orjson.JSONDecodeError:
         text = body[: 4 * MESSAGE_CHARACTERS].decode("utf-8", "replace")
-        return "" if "<html" in text.lower() else _one_line(text), set()
+        return "" if "<html" in text.lower() else _one_line(text), set(), 0.0
     if isinstance(payload, list) and payload:  # Gemini
         payload = payload[0]
     if not isinstance(payload, dict):
-        return _one_line(str(payload)), set()
+        return _one_line(str(payload)), set(), 0.0
     error = payload.get("error", payload)
     if not isinstance(error, dict):
-        return _one_line(str(error)), set()
+        return _one_line(str(error)), set(), 0.0
     details = error.get("details")
     named = [error.get("type"), error.get("code"), details.get("error_code") if isinstance(details, dict) else None]
     message = text_of(error.get("message")) or text_of(error.get("detail"))
-    return _one_line(message), {kind for kind in named if isinstance(kind, str)}
+    return _one_line(message), {kind for kind in named if isinstance(kind, str)}, _delay_seconds(details, now)
+
+
+def _delay_seconds(details: Any, now: float) -> float:
+    """Google's RetryInfo; its endpoints send no Retry-After."""
+    infos = details if isinstance(details, list) else ()
+    told = [text_of(info.get("retryDelay")) for info in infos if isinstance(info, dict)]
+    return max((reset_seconds(text, now) or 0.0 for text in told), default=0.0)
 
 
 def _limits(headers: Mapping[str, str]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from swarmq.crash_points import CrashPoint, reached
@@ -52,12 +53,12 @@ class HttpConversation:
         admission, body = self._admission, self._body.render(max_output_tokens, temperature)
         tokens = int(sum(map(len, body)) / BYTES_PER_TOKEN)
         wish = Wish(admission.endpoint, admission.rates, self._caller.swarm_id, tokens)
-        async with admission.slots:
+        async with self._slot() as slot_seconds:
             permit = await admission.limiter.acquire(wish, self._on_wait)
             report = Report(Verdict.FAILED)
             try:
-                if permit.waited_seconds:
-                    await self._caller.on_waited(permit.waited_seconds)
+                if waited_seconds := slot_seconds + permit.waited_seconds:
+                    await self._caller.on_waited(waited_seconds)
                 reached(CrashPoint.CALL_MADE)
                 completion = await self._answer(body, max_output_tokens, temperature, timeout_seconds)
                 counted = self._dialect.counted_tokens(completion.usage)
@@ -85,6 +86,22 @@ class HttpConversation:
             return self._dialect.completion(answer)
         except ModelError as error:
             raise self._channel.named(error) from None
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[float]:
+        """A place among this process's calls to the endpoint; gives the seconds that it was waited for."""
+        slots, now, waited_seconds = self._admission.slots, asyncio.get_running_loop().time, 0.0
+        if slots.locked():
+            started = now()
+            await self._on_wait("worker")
+            await slots.acquire()
+            waited_seconds = now() - started
+        else:
+            await slots.acquire()
+        try:
+            yield waited_seconds
+        finally:
+            slots.release()
 
     async def _on_wait(self, reason: str) -> None:
         await self._caller.on_wait(self._admission.endpoint, reason)

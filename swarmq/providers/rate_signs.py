@@ -1,12 +1,11 @@
 """Rate-limit headers, as OpenAI's and Anthropic's servers and their many imitators send them. Pure.
 
-Seen in the wild: durations (``6m0s``, ``120ms``, ``1.5``), times (RFC 3339), -1 for "no limit", 0, and nonsense. What
-cannot be believed is left out.
+Seen in the wild: durations (``6m0s``, ``120ms``, ``1.5``), times (RFC 3339, Unix seconds and milliseconds), -1 for "no
+limit", 0, and nonsense. What cannot be believed is left out.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -14,6 +13,10 @@ from datetime import UTC, datetime
 from swarmq.models.limits import NO_SIGNS, Bucket, RateSigns
 
 MAX_RESET_SECONDS = 86_400.0
+MOST = 1e15
+"""No allowance is larger, nor a time later; beyond it, rates that are worked out could become infinite."""
+
+_FIRST_TIME_SECONDS, _FIRST_TIME_MS = 1e9, 1e11  # no reset is that far off, so that it is a time since 1970
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?", re.ASCII)
 _UNITS_SECONDS = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
@@ -40,16 +43,16 @@ def reset_seconds(text: str, now: float) -> float | None:
     """Seconds from a duration, a number of seconds or a time; None where it is none of them."""
     text = text.strip()
     seconds = _number(text)
-    if seconds is None:
+    if seconds is not None and seconds >= _FIRST_TIME_SECONDS:
+        seconds = max(0.0, (seconds / 1000 if seconds >= _FIRST_TIME_MS else seconds) - now)
+    elif seconds is None:
         found = _DURATION.fullmatch(text)
         if found and text:
             parts = zip(found.groups(), _UNITS_SECONDS, strict=True)
             seconds = sum(float(part) * unit for part, unit in parts if part is not None)
         else:
             seconds = _until(text, now)
-    if seconds is None or not math.isfinite(seconds):
-        return None
-    return min(seconds, MAX_RESET_SECONDS) if seconds >= 0 else None
+    return min(seconds, MAX_RESET_SECONDS) if seconds is not None and seconds >= 0 else None
 
 
 def _openai(headers: Mapping[str, str], kind: str, now: float) -> Bucket | None:
@@ -82,7 +85,7 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= MOST else None  # which NaN is not either
 
 
 def _until(text: str, now: float) -> float | None:

@@ -20,11 +20,12 @@ import httpx
 
 from swarmq.errors import ModelError, PermanentModelError, TransientModelError
 from swarmq.models.limits import NO_SIGNS, RateSigns
-from swarmq.providers.errors import model_error
+from swarmq.providers.errors import http_time, model_error
 from swarmq.providers.rate_signs import limit_headers, rate_signs
 
 CONNECT_SECONDS = 10.0
 KEEPALIVE_SECONDS = 60.0  # tools run between two calls of a branch; a new TLS connection costs more than an idle one
+SAME_CLOCK_SECONDS, MOST_OFF_SECONDS = 5.0, 10 * 365 * 86_400.0
 MAX_ANSWER_BYTES = 16_000_000  # far above any answer; parsing more would hold up the event loop
 
 # The call as a whole has a time-out; these would only add a timer to each read and write.
@@ -73,7 +74,7 @@ class Channel:
             raise TransientModelError(f"{self._name}: no answer within {timeout_seconds:g} s") from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise self._connection_error(error) from None
-        self.signs = rate_signs(limit_headers(response.headers.raw), time.time())
+        self.signs = rate_signs(limit_headers(response.headers.raw), server_time(response.headers, time.time()))
         if not response.is_success:
             raise self._refusal(response, answer)
         return answer
@@ -107,7 +108,7 @@ class Channel:
                 PermanentModelError(f"redirected to {target}: set base_url to that", response.status_code)
             )
         headers = dict(response.headers)
-        return self.named(model_error(response.status_code, headers, body))
+        return self.named(model_error(response.status_code, headers, body, server_time(headers, time.time())))
 
     def _connection_error(self, error: httpx.TransportError | httpx.DecodingError) -> ModelError:
         root = _root_cause(error)
@@ -117,6 +118,16 @@ class Channel:
         if isinstance(root, permanent) or isinstance(error, permanent):
             return self.named(PermanentModelError(text))
         return self.named(TransientModelError(text))
+
+
+def server_time(headers: Mapping[str, str], now: float) -> float:
+    """Unix seconds by the clock that the times in an answer's headers go by; ``now`` is ours, which may be wrong.
+
+    Where the two agree, as far as whole seconds and the way here allow, ours is the finer one.
+    """
+    told = http_time(headers.get("date", ""))
+    off_seconds = 0.0 if told is None else abs(told - now)
+    return now if told is None or not SAME_CLOCK_SECONDS < off_seconds < MOST_OFF_SECONDS else told
 
 
 class _Chunks(httpx.AsyncByteStream):

@@ -16,7 +16,7 @@ from swarmq.store.line import Word
 
 @dataclass(frozen=True)
 class Resumed:
-    """``ended``: there is nothing to resume. ``publish``: the queued branches, whose messages are to be sent."""
+    """``ended``, or being cancelled: there is nothing to resume. ``publish``: the queued branches, to be sent."""
 
     ended: bool
     was_paused: bool

@@ -27,8 +27,7 @@ log = structlog.get_logger()
 TASK_PREVIEW_CHARACTERS = 200
 DAY_SECONDS = 86_400
 _STATUS_FIELDS = (
-    *("v", "state", "task", "stage", "stages", "created_at", "finished_at", "branch"),
-    *("paused_at", "pause_reason"),
+    *("v", "state", "task", "stage", "stages", "created_at", "finished_at", "branch", "paused_at", "pause_reason"),
 )
 _STATUS_COUNTERS = ("steps", "input_tokens", "output_tokens", "cost_nano_usd", "unpriced_calls")
 _PAGE = 100
@@ -150,6 +149,11 @@ class Swarms:
         """The swarm that a producer's message belongs to."""
         found = await self._gate.call("GET", keys.TASK(celery_task_id))
         return None if found is None else bytes(found).decode()
+
+    async def by_key(self, idempotency_key: str) -> str | None:
+        """The swarm that a submission with that key joins."""
+        found = await self._gate.call("GET", keys.IDEMPOTENCY(idempotency_key))
+        return bytes(found).decode() if found and await self._gate.call("EXISTS", keys.SWARM(found.decode())) else None
 
     async def add_canvas(self, swarm_id: str, canvas: Mapping[str, Any]) -> None:
         """Keep what a producer's message (``canvas["task_id"]``) wants called after the swarm, unless it was told."""

@@ -3,10 +3,11 @@
 -- KEYS: swarm
 -- ARGV: call id
 -- Repeating it does not end a pause that began meanwhile.
--- Returns '1' where it was paused, '0' where not, '' where it has ended; then the queued branches, to be published.
+-- Returns '1' where it was paused, '0' where not, '' where it has ended or is to stop; then the queued branches, to be
+-- published.
 local swarm = load_swarm()
 if swarm.err then return swarm end
-if swarm.final then return {''} end
+if swarm.stop then return {''} end
 local f = redis.call('HMGET', SWARM, 'paused_at', 'resumed_by')
 local answer = {(f[1] or f[2] == ARGV[1]) and '1' or '0'}
 if f[1] and f[2] ~= ARGV[1] then

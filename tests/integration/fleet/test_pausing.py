@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,30 @@ async def test_a_call_that_waits_to_be_retried_is_not_made_in_a_pause(runtime: R
     assert await asyncio.wait_for(run(runtime, "reader"), 10) == "parked"
     assert await resumed(runtime) == [("branches", SWARM, ("reader",))]
     assert await run(runtime, "reader") == "completed"
+
+
+async def pauses_and_is_refused(runtime: Runtime) -> Any:
+    await pause_swarm(runtime.store, SWARM, "lunch")
+    raise TransientModelError("overloaded", 503, 600)
+
+
+async def test_a_planner_that_waits_to_ask_again_does_not_in_a_pause(runtime: Runtime) -> None:
+    await submitted(runtime.store, plan=None, strategy="automatic")
+    says_next(runtime, partial(pauses_and_is_refused, runtime), PLANNED)
+    await asyncio.wait_for(plan_swarm(runtime, SWARM), 10)
+    assert await resumed(runtime) == [("plan", SWARM)]
+    await plan_swarm(runtime, SWARM)
+    assert (await runtime.store.swarms.load(SWARM)).plan is not None
+
+
+async def test_a_synthesis_that_waits_to_ask_again_does_not_in_a_pause(runtime: Runtime) -> None:
+    await before_its_end(runtime)
+    says_next(runtime, partial(pauses_and_is_refused, runtime), says("All is there."))
+    await asyncio.wait_for(finish_swarm(runtime, SWARM), 10)
+    assert (await runtime.store.swarms.load(SWARM)).state is SwarmState.FINISHING
+    assert await resumed(runtime) == [("finish_swarm", SWARM)]
+    await finish_swarm(runtime, SWARM)
+    assert (await runtime.store.swarms.load(SWARM)).state is SwarmState.SUCCEEDED
 
 
 async def test_what_stands_still_is_sent_once_however_many_look(runtime: Runtime) -> None:

@@ -323,6 +323,19 @@ async def test_a_paused_swarm_has_no_pod_and_goes_on_in_another(
     await assert_whole(runtime)
 
 
+async def test_a_supervisor_that_does_not_know_the_price_starts_no_pod_with_a_cost_limit(
+    runtime: Runtime, pods: LocalPods, repo: Path
+) -> None:
+    """Its settings may lack what those of the planner's worker had: the limit would hold back nothing."""
+    endpoint = runtime.settings.endpoints["test"]
+    runtime.settings.endpoints["test"] = endpoint.model_copy(update={"prices": {}})
+    await started(runtime, repo, max_cost_usd=1)
+    assert await run(runtime) == "failed"
+    outcome = await ended(runtime)
+    assert "the price of test:scripted is not known, so its cost cannot be limited" in (outcome.error or "")
+    assert pods.made == []
+
+
 async def test_a_budget_that_others_use_up_ends_the_pod_with_its_work_committed(
     runtime: Runtime, pods: LocalPods, repo: Path
 ) -> None:

@@ -73,6 +73,8 @@ async def test_a_paused_swarm_can_be_cancelled(store: Store) -> None:
     assert (await store.branches.claim(SWARM, "b", "w", 60)).status == "cancelled"
     assert (await write(store, "a", a, reserve=Reservation(5))).cancel_reason == "enough"
     assert not await store.control.pause(SWARM, "again")
+    resumed = await store.control.resume(SWARM)
+    assert (resumed.ended, resumed.publish) == (True, ()), "what is to end does not go on"
 
 
 async def test_a_branch_that_is_to_be_cancelled_does_not_wait_for_the_end_of_a_pause(store: Store) -> None:

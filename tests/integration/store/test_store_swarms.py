@@ -45,7 +45,9 @@ async def test_a_swarm_is_created_once(store: Store) -> None:
 async def test_the_same_idempotency_key_gives_the_first_swarm(store: Store) -> None:
     first = swarm_spec(idempotency_key="nightly")
     second = first.model_copy(update={"id": "swarm00002", "celery_task_id": "task-2"})
+    assert await store.swarms.by_key("nightly") is None
     assert await store.swarms.create(first) == SWARM
+    assert await store.swarms.by_key("nightly") == SWARM
     assert await store.swarms.create(second) == SWARM
     with pytest.raises(NotFoundError):
         await store.swarms.load("swarm00002")
@@ -57,6 +59,7 @@ async def test_the_same_idempotency_key_gives_the_first_swarm(store: Store) -> N
     assert await store.swarms.create(other) == SWARM, "also after the end"
     assert (await store.swarms.load(SWARM)).spec == first
     await store.gate.call("DEL", keys.SWARM(SWARM))  # gone, but its key is still there
+    assert await store.swarms.by_key("nightly") is None
     assert await store.swarms.create(second) == "swarm00002"
 
 

@@ -207,7 +207,7 @@ class FakeHandle:
         if self.client.interrupt_submit:
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(0.05)
-        return FakeHandle(self.client, "n3w0000000")
+        return FakeHandle(self.client, "n3w0000000", joined=options.get("idempotency_key") == "known")
 
     async def events(self, after: str = "0") -> AsyncIterator[Event]:
         for item in self.client.events:
@@ -237,10 +237,18 @@ class FakeHealth:
         return self.client.look
 
 
+class FakeSwarms:
+    """``client.store.swarms``."""
+
+    async def by_key(self, idempotency_key: str) -> str | None:
+        return SWARM if idempotency_key == "known" else None
+
+
 @dataclass
 class FakeStore:
     events: FakeEvents
     health: FakeHealth
+    swarms: FakeSwarms = field(default_factory=FakeSwarms)
 
 
 def fleet_look(**changes: Any) -> FleetLook:

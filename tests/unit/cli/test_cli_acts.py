@@ -153,6 +153,13 @@ def test_retry_says_where_each_subtask_comes_from(cli: Cli) -> None:
     ]
 
 
+def test_a_retry_that_joins_a_swarm_says_so_and_promises_nothing(cli: Cli) -> None:
+    done = cli.run("retry", "--failed", "-d", "--json", "--idempotency-key", "known")
+    assert orjson.loads(done.out) == {"id": "n3w0000000", "joined": True, "subtasks": []}
+    assert "joined swarm n3w0000000" in done.err
+    assert "from the cache" not in done.err
+
+
 def test_retry_changes_options(cli: Cli) -> None:
     assert cli.run("retry", "--failed", "--anew", "--max-total-steps", "9", "--env", "A=1").code == 0
     assert cli.client.calls == [("retry", True, {"max_total_steps": 9, "env": {"A": "1"}})]

@@ -182,6 +182,26 @@ def test_a_known_idempotency_key_is_told(cli: Cli, requests: list[Request], monk
     assert orjson.loads(done.out) == {"id": SWARM, "joined": True}
 
 
+@pytest.mark.parametrize(("key", "plans_made"), [("known", 0), ("new", 1)])
+def test_a_plan_is_not_paid_for_where_the_idempotency_key_has_a_swarm_already(
+    cli: Cli,
+    planner: list[Checked],
+    answer: Callable[[Any], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+    plans_made: int,
+) -> None:
+    async def check(request: Request) -> Checked:
+        return Checked(load_settings(), spec(), {"model": "openai:m", "idempotency_key": key}, "openai:m", True)
+
+    monkeypatch.setattr("swarmq.cli.preflight.check", check)
+    questions = answer(True)
+    done = cli.run("run", "Mend it", "--idempotency-key", key)
+    assert done.code == 0
+    assert (f"joined swarm {SWARM}" in done.err) == (key == "known")
+    assert (len(planner), len(questions)) == (plans_made, plans_made)
+
+
 def test_json_is_one_object_and_events_are_many(cli: Cli, requests: list[Request]) -> None:
     assert orjson.loads(cli.run("run", "x", "--json").out)["branch"] == f"swarmq/{SWARM}"
     assert len(cli.run("run", "x", "--events").out.splitlines()) == len(story())

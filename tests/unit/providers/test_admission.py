@@ -123,6 +123,38 @@ async def test_a_cancelled_call_gives_its_permit_back() -> None:
     assert [report.verdict for report in limiter.reports] == [Verdict.FAILED]
 
 
+async def test_a_wait_for_this_workers_own_bound_is_a_wait_like_any_other() -> None:
+    """It is told, so that a pause finds the call not made; and no time-out runs meanwhile."""
+    told: list[object] = []
+    entered, answering = asyncio.Event(), asyncio.Event()
+
+    async def on_wait(endpoint: str, reason: str) -> None:
+        told.append((endpoint, reason))
+        answering.set()
+
+    async def on_waited(seconds: float) -> None:
+        told.append(seconds)
+
+    class Slow(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            entered.set()
+            await answering.wait()
+            return httpx.Response(200, json=ANSWER)
+
+    limiter, settings = OnePermit(), Settings(endpoints={"mine": EndpointSettings(base_url="http://x/v1")})
+    found = Models(settings.model_copy(update={"calls_per_worker": 1}), Slow, limiter=limiter)
+    first = asyncio.create_task(ask(found, Caller("first")))
+    await entered.wait()
+    async with asyncio.timeout(30):
+        await ask(found, Caller("second", on_wait, on_waited))
+    await first
+    assert told[0] == ("mine", "worker")
+    assert isinstance(told[1], float)
+    assert told[1] > 0
+    assert len(told) == 2
+    assert [wish.swarm_id for wish in limiter.wishes] == ["first", "second"]
+
+
 async def test_a_scripted_model_needs_no_permit(tmp_path: Path) -> None:
     limiter, script = OnePermit(), tmp_path / "s.yaml"
     script.write_text("conversations: [{match: x, turns: [{text: hi}]}]")

@@ -75,6 +75,45 @@ def test_spent_money_is_never_waited_for(status: int, error: dict[str, Any]) -> 
     assert isinstance(found, PermanentModelError)
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (
+            400,
+            {"type": "error", "error": {"type": "invalid_request_error", "message": "Your credit balance is too low"}},
+        ),
+        # xAI, Zhipu and Gemini name no kind.
+        (429, {"code": "Some resource has been exhausted", "error": "Your team has used all available credits."}),
+        (429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package. Please recharge."}}),
+        (429, {"error": {"status": "RESOURCE_EXHAUSTED", "message": "Your prepayment credits are depleted."}}),
+        # OpenAI, of a conversation that is longer than the tokens of a minute.
+        (429, {"error": {"code": "rate_limit_exceeded", "message": "Request too large: Limit 30000, Requested 46379"}}),
+    ],
+)
+def test_what_no_waiting_mends_is_known_by_its_words_as_well(status: int, body: dict[str, Any]) -> None:
+    assert isinstance(model_error(status, {}, orjson.dumps(body)), PermanentModelError)
+
+
+def test_gemini_says_the_same_of_a_minute_as_of_money_and_its_word_on_when_to_come_back_counts() -> None:
+    """Its endpoint for OpenAI's clients sends no Retry-After."""
+    message = "You exceeded your current quota, please check your plan and billing details."
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.5s"}
+    details = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure"}, info]
+    body = orjson.dumps(
+        [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": message, "details": details}}]
+    )
+    error = model_error(429, {}, body)
+    assert isinstance(error, TransientModelError)
+    assert error.retry_after_seconds == 34.5
+    assert model_error(429, {"retry-after": "7"}, body).retry_after_seconds == 7
+
+
+@pytest.mark.parametrize("delay", [None, 5, "soon", "-1s", "", [], "infs", "nans"])
+def test_a_delay_that_is_none_is_left_out(delay: object) -> None:
+    body = orjson.dumps({"error": {"message": "m", "details": [7, {"retryDelay": delay}]}})
+    assert model_error(429, {}, body).retry_after_seconds == 0
+
+
 def test_a_plain_rate_limit_may_pass_and_tells_the_buckets() -> None:
     headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s", "date": "x"}
     error = model_error(429, headers, b'{"error": {"type": "requests", "code": "rate_limit_exceeded", "message": "m"}}')

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 from swarmq.errors import ModelError, PermanentModelError, TransientModelError
 from swarmq.models.limits import NO_SIGNS, Bucket, RateSigns, Verdict
 from swarmq.providers.limiter import report_of
-from swarmq.providers.rate_signs import MAX_RESET_SECONDS, limit_headers, rate_signs, reset_seconds
+from swarmq.providers.rate_signs import MAX_RESET_SECONDS, MOST, limit_headers, rate_signs, reset_seconds
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 KINDS = ("requests", "tokens", "input-tokens", "output-tokens")
@@ -34,6 +32,11 @@ VALUES = st.sampled_from(["-1", "0", "5", "", "nan", "inf", "-inf", "1e309", "6m
         ("2026-01-01T02:00:09+02:00", 9),
         ("2026-01-01T00:00:09", 9),
         ("2025-12-31T23:59:59Z", 0),
+        ("1767225609", 9),  # Unix seconds, and milliseconds
+        ("1767225609500", 9.5),
+        ("1767225591", 0),
+        ("1e12", 0),
+        ("1e18", None),
         ("-1", None),
         ("", None),
         ("soon", None),
@@ -72,7 +75,7 @@ def test_headers_of_anthropic_give_the_token_bucket_with_the_least_left() -> Non
     assert rate_signs(headers, NOW) == RateSigns(Bucket(50, 49, 1), Bucket(8000, 1000, 50))
 
 
-@pytest.mark.parametrize("remaining", ["-1", "", "many", "inf"])
+@pytest.mark.parametrize("remaining", ["-1", "", "many", "inf", "1e300"])
 def test_a_bucket_without_a_sound_rest_is_left_out(remaining: str) -> None:
     headers = {"x-ratelimit-limit-requests": "-1", "x-ratelimit-reset-requests": "1s"}
     assert rate_signs({**headers, "x-ratelimit-remaining-requests": remaining}, NOW) == NO_SIGNS
@@ -89,8 +92,8 @@ def test_whatever_servers_send_gives_finite_buckets_or_none(headers: dict[str, s
     for bucket in (signs.requests, signs.tokens):
         if bucket is not None:
             assert 0 <= bucket.reset_seconds <= MAX_RESET_SECONDS
-            assert 0 <= bucket.remaining < math.inf
-            assert bucket.limit == 0 or bucket.remaining <= bucket.limit < math.inf
+            assert 0 <= bucket.remaining <= MOST
+            assert bucket.limit == 0 or bucket.remaining <= bucket.limit <= MOST
 
 
 def test_only_headers_of_limits_are_looked_at() -> None:

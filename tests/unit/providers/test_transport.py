@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx
 import pytest
@@ -57,6 +59,31 @@ async def test_an_error_answer_is_raised_with_status_wait_and_endpoint() -> None
         await answering(429, b'{"error": {"message": "slow"}}', **{"Retry-After": "4"}).post([b"{}"], 5)
     assert str(caught.value) == "here: HTTP 429: slow"
     assert (caught.value.status, caught.value.retry_after_seconds) == (429, 4.0)
+
+
+@pytest.mark.parametrize("ahead_seconds", [-3600, 0, 3600])
+async def test_the_servers_times_are_read_by_its_own_clock(ahead_seconds: int) -> None:
+    """Ours may be wrong: an hour looks like a limit that is told for an hour, or like none."""
+    there = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=ahead_seconds)
+    later = there + timedelta(seconds=40)
+    headers = {
+        "Date": format_datetime(there, usegmt=True),
+        "Retry-After": format_datetime(later, usegmt=True),
+        "anthropic-ratelimit-requests-limit": "50",
+        "anthropic-ratelimit-requests-remaining": "0",
+        "anthropic-ratelimit-requests-reset": later.isoformat(),
+    }
+    here = answering(429, **headers)
+    with pytest.raises(TransientModelError) as caught:
+        await here.post([b"{}"], 5)
+    assert here.signs.requests is not None
+    for seconds in (caught.value.retry_after_seconds, here.signs.requests.reset_seconds):
+        assert seconds == pytest.approx(40, abs=5)
+
+
+@pytest.mark.parametrize("date", ["", "soon", "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_date_that_is_none_is_not_believed(date: str) -> None:
+    assert transport.server_time({"date": date}, 1_790_000_000.0) == 1_790_000_000.0
 
 
 async def test_a_key_that_the_server_repeats_is_not_told() -> None:
