@@ -73,6 +73,7 @@ ACTIVE = Key(
     "an entry until its swarm has ended and its producers were told, or has expired",
     "swarm_create, swarm_finish, swarm_canvas, swarm_told",
 )
+NAME = Key("swarmq:name", "string", "fleet", "for good", "gc: a random one, which tells this Redis from any other")
 TASK = Key("swarmq:task:%s", "string", "fleet", KEPT, "swarm_create, swarm_canvas: Celery task id -> swarm")
 IDEMPOTENCY = Key("swarmq:idempotency:%s", "string", "fleet", KEPT, "swarm_create: idempotency key -> swarm")
 FLEET_EVENTS = Key("swarmq:events", "stream", "fleet", "for good, at most about 10,000", "swarm_create, swarm_finish")

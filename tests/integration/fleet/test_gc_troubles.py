@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 from fleet_fakes import git, repository
+from valkey_server import DATABASES, ValkeyServer
 
 from swarmq.fleet import gc
-from swarmq.fleet.gc import ORPHAN_SECONDS, collect_garbage
+from swarmq.fleet.gc import FOREIGN_SECONDS, ORPHAN_SECONDS, collect_garbage
 from swarmq.models.messages import Usage
 from swarmq.models.options import SwarmOptions
 from swarmq.models.swarm import SwarmResult, SwarmSpec, SwarmState
 from swarmq.settings import Settings, load_settings
 from swarmq.store import keys
 from swarmq.store.cache import CachedResult
+from swarmq.store.connection import Gate
 from swarmq.store.store import Store
 from swarmq.workspace.swarm_repository import SwarmRepository
 
@@ -122,6 +124,28 @@ async def test_time_is_that_of_redis(
     assert await collect_garbage(store, settings) == []
     await swarm.prepare()
     assert (settings.state_dir / "swarms" / SWARM).is_dir()
+
+
+async def test_what_another_redis_knows_is_left_to_it(
+    store: Store, settings: Settings, repo: Path, valkey_server: ValkeyServer
+) -> None:
+    """The embedded stack and a Redis of one's own share the state directory, and one of them may be down for weeks."""
+    await ended(store, settings, repo)
+    directory = settings.state_dir / "swarms" / SWARM
+    elsewhere = Gate.open(valkey_server.url(DATABASES - 1), retry_seconds=5)
+    await elsewhere.call("FLUSHDB")
+    other = Store(elsewhere)
+    assert await other.name() == await other.name() != await store.name()
+    await collect_garbage(store, settings)
+    orphaned(directory)
+    assert await collect_garbage(other, settings) == []
+    await collect_garbage(store, settings)
+    assert not (directory / "no-record-since").exists(), "it was found again"
+    orphaned(directory)
+    long_ago = time.time() - FOREIGN_SECONDS - 60
+    os.utime(directory / "no-record-since", (long_ago, long_ago))
+    assert await collect_garbage(other, settings) == [f"{directory}: no record of this swarm"]
+    await elsewhere.aclose()
 
 
 async def test_indexes_and_cache_do_not_grow_for_good(store: Store, settings: Settings, repo: Path) -> None:
