@@ -64,9 +64,9 @@ def clock(skew_seconds: float, whose: str = "this clock", check: str = "clock") 
     return Finding(check, "warn", said, "synchronise the clocks (NTP); leases use the one of Redis")
 
 
-def unserved(found: Sequence[Mapping[str, Any]]) -> list[str]:
+def unserved(found: Sequence[Mapping[str, Any]], queues: Sequence[str] = QUEUES) -> list[str]:
     """The queues that no worker serves."""
-    return [queue for queue in QUEUES if not any(queue in (worker.get("queues") or ()) for worker in found)]
+    return [queue for queue in queues if not any(queue in (worker.get("queues") or ()) for worker in found)]
 
 
 def queues(found: Sequence[Mapping[str, Any]], waiting: Mapping[str, int], *, embedded: bool) -> list[Finding]:

@@ -97,6 +97,19 @@ def test_the_remedy_is_the_process_that_is_missing(around: dict[str, Any], remed
     assert "no worker claims it" in finding.said
 
 
+def test_branches_in_pods_need_a_worker_of_theirs() -> None:
+    waiting = queued(NOW - 500)
+    spec = waiting.record.spec
+    options = spec.options.model_copy(update={"placement": "pod"})
+    in_pods = waiting.record.model_copy(update={"spec": spec.model_copy(update={"options": options})})
+    swarm = SwarmLook(in_pods, branches=waiting.branches)
+    (finding,) = judged(swarm, unserved=["agents", "pods"])
+    assert finding.remedy == "swarmq worker --queue pods"
+    look = fleet_look(now=NOW, tick=Tick(NOW - 5, 10), swarms=[swarm])
+    found = doctor.judge(load_settings(), look, [alive(*QUEUES)], embedded=False)
+    assert [finding.remedy for finding in found if finding.check == "branch"] == ["swarmq worker --queue pods"]
+
+
 @pytest.mark.parametrize(
     ("name", "queue"), [("plan", "agents"), ("finish_stage:0", "integrate"), ("finish_swarm", "integrate")]
 )
