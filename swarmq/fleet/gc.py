@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
 import structlog
 
-from swarmq.errors import NotFoundError, SchemaError, WorkspaceError
+from swarmq.errors import NotFoundError, SchemaError, StoreError, WorkspaceError
 from swarmq.models.branch import kept_worktrees
 from swarmq.models.swarm import SwarmRecord
 from swarmq.settings import Settings
@@ -33,7 +34,7 @@ _ORPHANED = "no-record-since"
 async def collect_garbage(store: Store, settings: Settings, *, dry_run: bool = False) -> list[str]:
     """What was removed (or would be), one line each. What cannot be removed is logged, and keeps nothing else."""
     removed: list[str] = []
-    now, name = await store.now(), await store.name()
+    now, name = await store.now(), await _name(store)
     for directory in sorted(await run_blocking(_subdirectories, settings.state_dir / "swarms")):
         try:
             if directory.name.startswith(DOOMED):
@@ -44,14 +45,31 @@ async def collect_garbage(store: Store, settings: Settings, *, dry_run: bool = F
             if directory.exists():  # else another cleaning was faster
                 log.warning("gc left a swarm alone", swarm=directory.name, error=str(error))
     if not dry_run:
-        await store.swarms.forget_expired()
-        await store.cache.stats()  # drops what is too old: else that stays until somebody asks for a result
         try:
             dropped = await run_blocking(expire_results, settings.state_dir, DAY_SECONDS)
             removed += [f"{dropped} commits of cached results"] if dropped else []
         except (WorkspaceError, OSError) as error:
             log.warning("gc left cached results alone", error=str(error))
+        await _tidy(store)
     return removed
+
+
+async def _name(store: Store) -> str | None:
+    """None where that Redis has none yet and refuses to write: its disk may be what is to be cleaned."""
+    try:
+        return await store.name()
+    except StoreError as error:
+        log.warning("gc does not know its Redis", error=str(error))
+        return None
+
+
+async def _tidy(store: Store) -> None:
+    """What stays in Redis until somebody meets it."""
+    try:
+        await store.swarms.forget_expired()
+        await store.cache.stats()  # drops what is too old
+    except StoreError as error:
+        log.warning("gc left Redis alone", error=str(error))
 
 
 async def _left_over(directory: Path, dry_run: bool) -> list[str]:
@@ -62,14 +80,14 @@ async def _left_over(directory: Path, dry_run: bool) -> list[str]:
 
 
 async def _look_at(
-    store: Store, settings: Settings, directory: Path, now: float, name: str, dry_run: bool
+    store: Store, settings: Settings, directory: Path, now: float, name: str | None, dry_run: bool
 ) -> list[str]:
     try:
         record = await store.swarms.load(directory.name)
     except NotFoundError:
         patience_seconds = ORPHAN_SECONDS if await run_blocking(_owner, directory) in (None, name) else FOREIGN_SECONDS
         return await _collect_orphan(directory, settings, patience_seconds, dry_run)
-    if not dry_run:
+    if not dry_run and name is not None:
         await run_blocking(_own, directory, name)
     kept = kept_worktrees(await store.branches.load_all(directory.name))
     return await _collect(directory, record, settings, kept, now - record.finished_at, dry_run)
@@ -84,7 +102,8 @@ def _owner(directory: Path) -> str | None:
 
 def _own(directory: Path, name: str) -> None:
     if _owner(directory) != name:
-        (directory / _OWNER).write_text(name)
+        with contextlib.suppress(OSError):  # a full disk, which is to be cleaned
+            (directory / _OWNER).write_text(name)
     (directory / _ORPHANED).unlink(missing_ok=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -124,6 +125,36 @@ async def test_time_is_that_of_redis(
     assert await collect_garbage(store, settings) == []
     await swarm.prepare()
     assert (settings.state_dir / "swarms" / SWARM).is_dir()
+
+
+async def test_space_is_made_where_redis_takes_no_writes(settings: Settings, own_valkey: ValkeyServer) -> None:
+    """As where its disk is full, which cleaning is to mend."""
+    gate = Gate.open(own_valkey.url(), retry_seconds=5)
+    store = Store(gate)
+    await store.gate.call("ZADD", keys.ALL_SWARMS(), 1.0, "expired001")
+    with own_valkey.client() as server:
+        server.config_set("min-replicas-to-write", 1)
+    orphan = orphaned(settings.state_dir / "swarms" / "1111111111")
+    assert await collect_garbage(store, settings) == [f"{orphan}: no record of this swarm"]
+    await gate.aclose()
+
+
+async def test_a_full_disk_keeps_nothing_from_being_cleaned(
+    store: Store, settings: Settings, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    swarm = await ended(store, settings, repo, keep_days=2.0)
+    late = await store.now() + 3 * 24 * HOUR_SECONDS
+
+    async def later() -> float:
+        return late
+
+    monkeypatch.setattr(store, "now", later)
+    monkeypatch.setattr(Path, "write_text", full)
+    assert len(await collect_garbage(store, settings)) == 1
+    assert not (settings.state_dir / "swarms" / SWARM).exists(), swarm
 
 
 async def test_what_another_redis_knows_is_left_to_it(
