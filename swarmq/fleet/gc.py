@@ -89,7 +89,8 @@ async def _look_at(
         return await _collect_orphan(directory, settings, patience_seconds, dry_run)
     if not dry_run and name is not None:
         await run_blocking(_own, directory, name)
-    kept = kept_worktrees(await store.branches.load_all(directory.name))
+    # By name: whoever made them may see the state directory under another path.
+    kept = frozenset(Path(path).name for path in kept_worktrees(await store.branches.load_all(directory.name)))
     return await _collect(directory, record, settings, kept, now - record.finished_at, dry_run)
 
 
@@ -148,14 +149,14 @@ async def _collect(
         return [f"{directory}: ended more than {options.keep_days:g} days ago"]
     kept = named if age < options.keep_failed_hours * HOUR_SECONDS else ()
     worktrees = await run_blocking(_subdirectories, directory / "worktrees")
-    doomed = [path for path in worktrees if str(path) not in kept]
+    doomed = [path for path in worktrees if path.name not in kept]
     if not doomed or repository is None:
         return []
     if not dry_run:
         await repository.remove_worktrees(kept)
     return [
         f"{path}: "
-        + (f"kept for {options.keep_failed_hours:g} hours" if str(path) in named else "left by a lost worker")
+        + (f"kept for {options.keep_failed_hours:g} hours" if path.name in named else "left by a lost worker")
         for path in doomed
     ]
 

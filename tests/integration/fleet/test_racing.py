@@ -213,6 +213,10 @@ async def test_the_files_of_losers_are_kept_to_look_at(world: World, repo: Path,
     assert (await world.record()).state is SwarmState.SUCCEEDED
     assert worktree.path.is_dir()
     assert await collect_garbage(world.store, world.runtime.settings) == []
+    other_path = worktree.path.parents[4] / "other path"
+    other_path.symlink_to(world.runtime.settings.state_dir)
+    elsewhere = world.runtime.settings.model_copy(update={"state_dir": other_path})
+    assert await collect_garbage(world.store, elsewhere, dry_run=True) == []
     await world.store.gate.call("HINCRBYFLOAT", keys.SWARM(SWARM), "finished_at", -80 * 3600)
     removed = await collect_garbage(world.store, world.runtime.settings)
     assert removed == [f"{worktree.path}: kept for 72 hours"]
