@@ -75,23 +75,33 @@ def test_spent_money_is_never_waited_for(status: int, error: dict[str, Any]) -> 
     assert isinstance(found, PermanentModelError)
 
 
+ANTHROPIC = {"type": "invalid_request_error"}
+
+
 @pytest.mark.parametrize(
-    ("status", "body"),
+    ("status", "body", "meant"),
     [
-        (
-            400,
-            {"type": "error", "error": {"type": "invalid_request_error", "message": "Your credit balance is too low"}},
-        ),
+        (400, {"error": ANTHROPIC | {"message": "Your credit balance is too low to access the Anthropic API."}}, 402),
+        (400, {"error": ANTHROPIC | {"message": "You have reached your specified API usage limits. You will"}}, 402),
+        (400, {"error": ANTHROPIC | {"message": "messages.3: tool_use ids were found without tool_result"}}, 400),
+        (400, {"error": {"code": "billing_hard_limit_reached", "message": "m"}}, 402),
+        (429, {"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}, 402),
         # xAI, Zhipu and Gemini name no kind.
-        (429, {"code": "Some resource has been exhausted", "error": "Your team has used all available credits."}),
-        (429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package. Please recharge."}}),
-        (429, {"error": {"status": "RESOURCE_EXHAUSTED", "message": "Your prepayment credits are depleted."}}),
+        (429, {"code": "Some resource has been exhausted", "error": "Your team has used all available credits."}, 402),
+        (403, {"code": "x", "error": "Your team has reached its monthly spending limit."}, 402),
+        (429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package."}}, 402),
+        (429, {"error": {"status": "RESOURCE_EXHAUSTED", "message": "Your prepayment credits are depleted."}}, 402),
         # OpenAI, of a conversation that is longer than the tokens of a minute.
-        (429, {"error": {"code": "rate_limit_exceeded", "message": "Request too large: Limit 30000, Requested 46379"}}),
+        (429, {"error": {"code": "rate_limit_exceeded", "message": "Request too large: Limit 3, Requested 4"}}, 413),
     ],
 )
-def test_what_no_waiting_mends_is_known_by_its_words_as_well(status: int, body: dict[str, Any]) -> None:
-    assert isinstance(model_error(status, {}, orjson.dumps(body)), PermanentModelError)
+def test_what_no_waiting_mends_has_the_status_that_says_so(status: int, body: dict[str, Any], meant: int) -> None:
+    """Spent credits say nothing against the conversation: tried again, it goes on."""
+    error = model_error(status, {}, orjson.dumps(body))
+    assert isinstance(error, PermanentModelError)
+    assert error.status == meant
+    assert str(error).startswith(f"HTTP {status}: ")
+    assert ("no credit left" in str(error)) == (meant == 402)
 
 
 def test_gemini_says_the_same_of_a_minute_as_of_money_and_its_word_on_when_to_come_back_counts() -> None:
