@@ -155,16 +155,22 @@ def _explain(body: bytes, now: float) -> tuple[str, set[str], float]:
     error = payload.get("error", payload)
     if not isinstance(error, dict):
         return _one_line(str(error)), set(), 0.0
-    details = error.get("details")
+    details, metadata = error.get("details"), error.get("metadata")
     named = [error.get("type"), error.get("code"), details.get("error_code") if isinstance(details, dict) else None]
     message = text_of(error.get("message")) or text_of(error.get("detail"))
-    return _one_line(message), {kind for kind in named if isinstance(kind, str)}, _delay_seconds(details, now)
+    if isinstance(metadata, dict) and text_of(metadata.get("raw")):  # OpenRouter: what its provider said
+        message += f" ({text_of(metadata.get('provider_name')) or 'provider'}: {metadata['raw']})"
+    delay_seconds = _delay_seconds(details, metadata, now)
+    return _one_line(message), {kind for kind in named if isinstance(kind, str)}, delay_seconds
 
 
-def _delay_seconds(details: Any, now: float) -> float:
-    """Google's RetryInfo; its endpoints send no Retry-After."""
+def _delay_seconds(details: Any, metadata: Any, now: float) -> float:
+    """Google's RetryInfo, and the end of OpenRouter's window: both send no Retry-After."""
     infos = details if isinstance(details, list) else ()
     told = [text_of(info.get("retryDelay")) for info in infos if isinstance(info, dict)]
+    headers = metadata.get("headers") if isinstance(metadata, dict) else None
+    if isinstance(headers, dict):
+        told.append(text_of(headers.get("X-RateLimit-Reset")))
     return max((reset_seconds(text, now) or 0.0 for text in told), default=0.0)
 
 

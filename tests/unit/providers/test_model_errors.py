@@ -118,9 +118,19 @@ def test_gemini_says_the_same_of_a_minute_as_of_money_and_its_word_on_when_to_co
     assert model_error(429, {"retry-after": "7"}, body).retry_after_seconds == 7
 
 
+def test_openrouter_says_what_its_provider_said_and_when_its_window_ends() -> None:
+    said = {"raw": "error code: 1015", "provider_name": "Kluster"}
+    body = orjson.dumps({"error": {"message": "Provider returned error", "code": 429, "metadata": said}})
+    assert str(model_error(429, {}, body)) == "HTTP 429: Provider returned error (Kluster: error code: 1015)"
+    headers = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": f"{NOW * 1000 + 9000:.0f}"}
+    body = orjson.dumps({"error": {"message": "free-models-per-min", "code": 429, "metadata": {"headers": headers}}})
+    assert model_error(429, {}, body, NOW).retry_after_seconds == 9
+
+
 @pytest.mark.parametrize("delay", [None, 5, "soon", "-1s", "", [], "infs", "nans"])
 def test_a_delay_that_is_none_is_left_out(delay: object) -> None:
-    body = orjson.dumps({"error": {"message": "m", "details": [7, {"retryDelay": delay}]}})
+    metadata = {"raw": 5, "headers": {"X-RateLimit-Reset": delay}}
+    body = orjson.dumps({"error": {"message": "m", "details": [7, {"retryDelay": delay}], "metadata": metadata}})
     assert model_error(429, {}, body).retry_after_seconds == 0
 
 
