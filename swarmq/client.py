@@ -51,7 +51,7 @@ class AsyncClient(ClientConnection):
         """The swarm of that id, of a unique beginning of it, or the newest one for ``last``."""
         await self.connect()
         if swarm_id in ("last", "-"):
-            newest = await self.store.swarms.list(1)
+            newest = await self.store.swarms.list(1, all_readable=True)
             if not newest:
                 raise NotFoundError("there is no swarm yet")
             return AsyncSwarmHandle(self, newest[0].id)

@@ -28,6 +28,7 @@ NO_SETTINGS = ("SWARMQ_DEBUG", "SWARMQ_BRANCH", "SWARMQ_COMMAND")
 TEST_PREFIX = "SWARMQ_TEST_"
 MOST_USD_PER_MTOK = 1_000_000
 """Costs of whole swarms have to fit into the whole numbers that Lua counts in."""
+HOMELESS = "this user has no home directory: export HOME, or SWARMQ_STATE_DIR and SWARMQ_RUNTIME_DIR"
 
 
 class PriceSettings(BaseModel):
@@ -230,6 +231,8 @@ def load_settings(**overrides: Any) -> Settings:
         raise OptionError(f"settings: {place}{describe(error)}{meant(Settings, error)}") from None
     except (OSError, ValueError) as error:
         raise OptionError(f"settings: {error}") from None
+    except RuntimeError:
+        raise OptionError(f"settings: {HOMELESS}") from None
 
 
 def load_directories() -> tuple[Settings, str | None]:
@@ -250,7 +253,10 @@ def load_directories() -> tuple[Settings, str | None]:
         found |= {
             name: Path(values[name]) for name in ("state_dir", "runtime_dir") if isinstance(values.get(name), str)
         }
-    return Settings.model_construct(**found), fault  # type: ignore[arg-type]
+    try:
+        return Settings.model_construct(**found), fault  # type: ignore[arg-type]
+    except RuntimeError:
+        raise OptionError(f"settings: {HOMELESS}") from None
 
 
 def unknown_variables() -> dict[str, str | None]:

@@ -19,9 +19,12 @@ from pydantic_settings import (
 )
 
 
-def user_file() -> Path:
-    """The user's settings file; it need not exist."""
-    return platformdirs.user_config_path("swarmq") / "config.toml"
+def user_file() -> Path | None:
+    """The user's settings file, which need not exist; None for a user without a home directory."""
+    try:
+        return platformdirs.user_config_path("swarmq") / "config.toml"
+    except RuntimeError:
+        return None
 
 
 def sources(settings_cls: type[BaseSettings]) -> list[tuple[str, PydanticBaseSettingsSource]]:
@@ -31,12 +34,14 @@ def sources(settings_cls: type[BaseSettings]) -> list[tuple[str, PydanticBaseSet
 
 def readers() -> list[tuple[str, Callable[[type[BaseSettings]], PydanticBaseSettingsSource]]]:
     """The same before anything is read, which for a file that is none raises ValueError or OSError."""
+    own = user_file()
+    users = [] if own is None else [(str(own), lambda settings_cls: _TomlFile(settings_cls, own))]
     return [
         ("environment", EnvSettingsSource),
         (".env", DotEnvSettingsSource),
         ("swarmq.toml", lambda settings_cls: _TomlFile(settings_cls, Path("swarmq.toml"))),
         ("pyproject.toml", lambda settings_cls: _ToolTable(settings_cls, Path("pyproject.toml"))),
-        (str(user_file()), lambda settings_cls: _TomlFile(settings_cls, user_file())),
+        *users,
     ]
 
 

@@ -46,7 +46,8 @@ def path(as_json: AsJson = False) -> None:
     """Print the files that settings are read from, strongest first."""
     from swarmq.settings_sources import user_file
 
-    files = [Path(".env").absolute(), Path("swarmq.toml").absolute(), Path("pyproject.toml").absolute(), user_file()]
+    files = [Path(name).absolute() for name in (".env", "swarmq.toml", "pyproject.toml")]
+    files += [file for file in [user_file()] if file is not None]
     if as_json:
         emit_json([{"path": str(file), "exists": file.is_file()} for file in files])
         return

@@ -76,8 +76,15 @@ async def servers(settings: Settings, swarm_id: str | None = None) -> list[Findi
     from swarmq.cli import checks
     from swarmq.cli.reports import reported
     from swarmq.errors import SwarmqError, UsageError
+    from swarmq.store.address import parse_address
 
-    embedded = settings.broker() is None
+    try:
+        url = settings.broker()
+        if url is not None:
+            parse_address(url)
+    except SwarmqError as error:
+        return [checks.Finding("redis", "fail", str(error), "swarmq config show --origin tells where it is set")]
+    embedded = url is None
     if embedded:
         stack = devstack.status(settings)
         if stack.state == "failed":
@@ -112,7 +119,7 @@ def judge(
         embedded=embedded,
     )
     if explained:
-        swarms = [finding for swarm in look.swarms for finding in explain(swarm, around)]
+        swarms = [finding for swarm in look.swarms for finding in explain(swarm, around)] + stuck.unreadable(look)
     else:
         swarms = stuck.swarms(look, around)
     waiting = {queue.removeprefix(BROKER_PREFIX): messages for queue, messages in look.waiting.items()}

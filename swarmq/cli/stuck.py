@@ -59,14 +59,17 @@ def surroundings(
 
 def swarms(look: FleetLook, around: Surroundings) -> list[Finding]:
     """A finding for each branch, job and swarm that stands still, and one line where all move."""
-    findings = [finding for swarm in look.swarms for finding in one_swarm(swarm, around)]
-    for swarm_id, error in look.unreadable.items():
-        findings.append(Finding("swarm", "fail", error, UPDATE, swarm=swarm_id))
+    findings = [finding for swarm in look.swarms for finding in one_swarm(swarm, around)] + unreadable(look)
     if not findings:
         findings.append(Finding("swarms", "ok", f"{count(len(look.swarms), 'unfinished swarm')}, none stands still"))
     if look.left_out:
         findings.append(Finding("swarms", "warn", f"{look.left_out:,} more were not looked at", "swarmq ls"))
     return findings
+
+
+def unreadable(look: FleetLook) -> list[Finding]:
+    """Swarms of another version, which this one cannot judge."""
+    return [Finding("swarm", "fail", error, UPDATE, swarm=swarm_id) for swarm_id, error in look.unreadable.items()]
 
 
 def one_swarm(swarm: SwarmLook, around: Surroundings) -> list[Finding]:

@@ -6,6 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
 
 from swarmq.errors import EnvironmentFault
 from swarmq.settings import Settings, load_settings
@@ -29,6 +31,9 @@ RESTORE_SECONDS = 10
 PUBLISH_RETRIES = {"max_retries": 40, "interval_start": 0.05, "interval_step": 0.2, "interval_max": 2.0}
 """About a minute, as for records; what is lost after that is sent again by reconcile."""
 
+RECONNECTS = {"interval_start": 1, "interval_step": 1, "interval_max": 5}
+"""Seconds between the tries to reach a broker that is away. kombu's 2, 4, 6 … 30 are no settings, and half a minute."""
+
 _ROUTES = {
     "swarmq.swarm": CONTROL,
     "swarmq.deliver": CONTROL,
@@ -44,6 +49,17 @@ _ROUTES = {
     "swarmq.remove_pods": PODS,
     "swarmq.sweep_pods": PODS,
 }
+
+
+class _PromptConnection(Connection):
+    """Is back soon after its broker."""
+
+    def _ensure_connection(self, *args: Any, **options: Any) -> Any:
+        return super()._ensure_connection(*args, **RECONNECTS | options)  # type: ignore[no-untyped-call]
+
+
+class _Messaging(AMQP):  # type: ignore[misc]
+    Connection = _PromptConnection
 
 
 def celery_url(url: str) -> str:
@@ -73,7 +89,7 @@ def make_app(settings: Settings, url: str) -> Celery:
     """
     address = parse_address(url)
     broker = _kombu_url(address)
-    app = Celery("swarmq", broker=broker, backend=broker, set_as_current=False)
+    app = Celery("swarmq", broker=broker, backend=broker, amqp=_Messaging, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

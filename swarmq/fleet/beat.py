@@ -13,9 +13,12 @@ from celery.beat import Scheduler
 
 from swarmq.fleet.liveness import Probes
 
+FIRST_SECONDS = 60.0
+"""What is due every hour comes this soon after the start: an embedded stack that is idle does not run for an hour."""
+
 
 class SteadyScheduler(Scheduler):  # type: ignore[misc]
-    """Sends each entry once in its interval, which is all that a schedule of swarmq's has."""
+    """Sends each entry once in its interval, and first before that; which is all that a schedule of swarmq's has."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._due: dict[str, float] = {}
@@ -25,7 +28,7 @@ class SteadyScheduler(Scheduler):  # type: ignore[misc]
         """Send what is due; seconds until the next look."""
         for name, entry in self.schedule.items():
             interval_seconds, now = entry.schedule.seconds, time.monotonic()
-            if self._due.setdefault(name, now + interval_seconds) <= now:
+            if self._due.setdefault(name, now + min(interval_seconds, FIRST_SECONDS)) <= now:
                 self._due[name] = now + interval_seconds
                 self.apply_entry(entry, producer=self.producer)
         nearest = min(self._due.values(), default=float("inf")) - time.monotonic()

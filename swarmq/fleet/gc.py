@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from swarmq.store.store import Store
 from swarmq.workspace.blocking import run_blocking
 from swarmq.workspace.result_commits import expire_results
 from swarmq.workspace.swarm_repository import SwarmRepository
+from swarmq.workspace.worktrees import DOOMED, remove_tree
 
 log = structlog.get_logger()
 HOUR_SECONDS = 3600.0
@@ -27,26 +27,41 @@ _ORPHANED = "no-record-since"
 
 
 async def collect_garbage(store: Store, settings: Settings, *, dry_run: bool = False) -> list[str]:
-    """What was removed (or would be), one line each."""
+    """What was removed (or would be), one line each. What cannot be removed is logged, and keeps nothing else."""
     removed: list[str] = []
-    root = settings.state_dir / "swarms"
-    for directory in sorted(await run_blocking(_subdirectories, root)):
+    now = await store.now()
+    for directory in sorted(await run_blocking(_subdirectories, settings.state_dir / "swarms")):
         try:
-            record: SwarmRecord | None = await store.swarms.load(directory.name)
-        except NotFoundError:
-            record = None
-        except SchemaError as error:  # another version's swarm is that version's to remove
-            log.warning("gc left a swarm alone", swarm=directory.name, error=str(error))
-            continue
-        try:
-            kept = kept_worktrees(await store.branches.load_all(directory.name)) if record is not None else frozenset()
-            removed += await _collect(directory, record, settings, kept, dry_run)
-        except WorkspaceError as error:
-            log.warning("gc left a swarm alone", swarm=directory.name, error=str(error))
+            if directory.name.startswith(DOOMED):
+                removed += await _left_over(directory, dry_run)
+            elif not directory.name.startswith("."):  # else a file system's own, such as .snapshot
+                removed += await _look_at(store, settings, directory, now, dry_run)
+        except (SchemaError, WorkspaceError, OSError) as error:  # another version's swarm is that version's to remove
+            if directory.exists():  # else another cleaning was faster
+                log.warning("gc left a swarm alone", swarm=directory.name, error=str(error))
     if not dry_run:
-        dropped = await run_blocking(expire_results, settings.state_dir, DAY_SECONDS)
-        removed += [f"{dropped} commits of cached results"] if dropped else []
+        try:
+            dropped = await run_blocking(expire_results, settings.state_dir, DAY_SECONDS)
+            removed += [f"{dropped} commits of cached results"] if dropped else []
+        except (WorkspaceError, OSError) as error:
+            log.warning("gc left cached results alone", error=str(error))
     return removed
+
+
+async def _left_over(directory: Path, dry_run: bool) -> list[str]:
+    """What a removal that died has left: its commits are saved, and it has lost its name."""
+    if not dry_run:
+        await run_blocking(remove_tree, directory)
+    return [f"{directory}: left by a cleaning that was ended"]
+
+
+async def _look_at(store: Store, settings: Settings, directory: Path, now: float, dry_run: bool) -> list[str]:
+    try:
+        record = await store.swarms.load(directory.name)
+    except NotFoundError:
+        return await _collect_orphan(directory, settings, dry_run)
+    kept = kept_worktrees(await store.branches.load_all(directory.name))
+    return await _collect(directory, record, settings, kept, now - record.finished_at, dry_run)
 
 
 def _orphaned_seconds(directory: Path, dry_run: bool) -> float:
@@ -59,25 +74,25 @@ def _orphaned_seconds(directory: Path, dry_run: bool) -> float:
     return time.time() - mark.stat().st_mtime
 
 
+async def _collect_orphan(directory: Path, settings: Settings, dry_run: bool) -> list[str]:
+    if await run_blocking(_orphaned_seconds, directory, dry_run) < ORPHAN_SECONDS:
+        return []
+    if not dry_run:
+        orphan = await SwarmRepository.found(settings.state_dir, directory.name)
+        if orphan is not None:
+            await orphan.remove()  # commits that only it holds go to the user's repository first
+        await run_blocking(remove_tree, directory)
+    return [f"{directory}: no record of this swarm"]
+
+
 async def _collect(
-    directory: Path, record: SwarmRecord | None, settings: Settings, named: frozenset[str], dry_run: bool
+    directory: Path, record: SwarmRecord, settings: Settings, named: frozenset[str], age: float, dry_run: bool
 ) -> list[str]:
-    """``named`` are the worktrees that are kept for ``keep_failed_hours``."""
-    if record is None:
-        if await run_blocking(_orphaned_seconds, directory, dry_run) < ORPHAN_SECONDS:
-            return []
-        if not dry_run:
-            orphan = await SwarmRepository.found(settings.state_dir, directory.name)
-            if orphan is not None:
-                await orphan.remove()  # commits that only it holds go to the user's repository first
-            await run_blocking(shutil.rmtree, directory, ignore_errors=True)
-        return [f"{directory}: no record of this swarm"]
+    """``named`` are the worktrees that are kept for ``keep_failed_hours``; ``age`` is that of its end, in seconds."""
     await run_blocking((directory / _ORPHANED).unlink, missing_ok=True)
     if not record.state.final:
         return []
-    age = time.time() - record.finished_at
-    options = record.spec.options
-    spec = record.spec
+    options, spec = record.spec.options, record.spec
     repository = (
         SwarmRepository(settings.state_dir, spec.id, Path(spec.repo), spec.base_commit)
         if spec.repo is not None and spec.base_commit is not None
@@ -87,7 +102,7 @@ async def _collect(
         if not dry_run:
             if repository is not None:
                 await repository.remove()
-            await run_blocking(shutil.rmtree, directory, ignore_errors=True)
+            await run_blocking(remove_tree, directory)
         return [f"{directory}: ended more than {options.keep_days:g} days ago"]
     kept = named if age < options.keep_failed_hours * HOUR_SECONDS else ()
     worktrees = await run_blocking(_subdirectories, directory / "worktrees")

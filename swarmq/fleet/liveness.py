@@ -16,8 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from swarmq.settings import Settings
 
+log = structlog.get_logger()
 SILENT_SECONDS = 300.0
 """A main thread that says nothing for this long, though Redis answers others, hangs: Celery's heartbeat is 2 s."""
 LATE_SECONDS = 10.0
@@ -88,6 +91,10 @@ class Probes:
         return self._clock() - self._heard_at
 
     def _touch(self, name: str) -> None:
-        if self._directory is not None:
+        if self._directory is None:
+            return
+        try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             (self._directory / name).touch()
+        except OSError as error:  # whoever called goes on; the probe sees the file's age
+            log.warning("probe not written", error=str(error))

@@ -114,14 +114,17 @@ async def announce(
     """Until cancelled, every heartbeat: tell that the process lives, write the file, then the record."""
     probes, space = probes or Probes.of(settings), FreeSpace(settings.state_dir)
     path = presence_file(settings, str(describe()["name"]))
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         while True:
             probes.alive()
             about = describe()
             if (free_bytes := await space.look()) is not None:
                 about |= {"free_bytes": free_bytes}
-            path.write_bytes(orjson.dumps(about))
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                path.write_bytes(orjson.dumps(about))
+            except OSError as error:  # a full disk: who says nothing more at all would be taken for dead
+                log.warning("presence file not written", error=str(error))
             try:
                 async with asyncio.timeout(settings.heartbeat_seconds * RECORD_HEARTBEATS):
                     about |= {"clock_skew_seconds": await clock_skew_seconds(store)}
@@ -133,7 +136,8 @@ async def announce(
                 probes.ready()
             await asyncio.sleep(settings.heartbeat_seconds)
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
         probes.gone()
         with contextlib.suppress(StoreError, TimeoutError):  # Redis may have gone first; the record then expires
             async with asyncio.timeout(WITHDRAW_SECONDS):

@@ -14,6 +14,7 @@ _FORMS = (
     "redis://HOST:PORT/DB, rediss://… (TLS), unix:///PATH?db=N, redis+socket:///PATH?virtual_host=N"
     " or sentinel://HOST:PORT,HOST:PORT/DB?master=NAME"
 )
+_ENCODE = "percent-encode what is special in user and password: # as %23, / as %2F, ? as %3F, @ as %40, [ as %5B"
 _SCHEMES = {
     "redis": REDIS_PORT,
     "rediss": REDIS_PORT,
@@ -58,17 +59,22 @@ def parse_address(url: str) -> Address:
     """Accepts Celery's and redis-py's forms. UsageError names the accepted ones, without showing what was given."""
     try:
         parts = urlsplit(url)
+        if parts.fragment or "@" in parts.query or ("@" in parts.path and parts.netloc):
+            raise UsageError(f"redis_url: {_ENCODE}")
         query = dict(parse_qsl(parts.query))
         if parts.scheme not in _SCHEMES:
             raise _unknown_form(parts.scheme)
         hosts = _hosts(parts.netloc.rpartition("@")[2], _SCHEMES[parts.scheme])
     except ValueError:
-        raise UsageError(f"redis_url is not a URL; it looks like {_FORMS}") from None
+        hint = f"; {_ENCODE}" if "@" in url else ""
+        raise UsageError(f"redis_url is not a URL; it looks like {_FORMS}{hint}") from None
     login = _login(parts, query)
     if parts.scheme in ("unix", "redis+socket"):
         return _socket(parts, query, login)
     tls = _tls(parts.scheme, query)
-    database = _number(parts.path.strip("/") or query.get("db", "0"))
+    database, other = (_number(text) for text in (parts.path.strip("/") or query.get("db", "0"), query.get("db", "0")))
+    if "db" in query and other != database:
+        raise UsageError(f"redis_url names database {database} and database {other}: leave one out")
     shown = f"{parts.scheme}://{','.join(map(_shown_host, hosts))}/{database}"
     if _SCHEMES[parts.scheme] == REDIS_PORT:
         if len(hosts) > 1:

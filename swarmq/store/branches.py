@@ -17,7 +17,7 @@ from swarmq.models.branch import BranchRecord, BranchSpec, BranchState, Observat
 from swarmq.models.events import Event
 from swarmq.store import keys
 from swarmq.store.call_id import new_call_id
-from swarmq.store.codec import check_version, dump, load, pairs
+from swarmq.store.codec import check_version, dump, load, pairs, reading
 from swarmq.store.connection import Gate
 from swarmq.store.events import encode
 from swarmq.store.line import Word
@@ -199,7 +199,12 @@ def _finished(advance: bytes, publish: bytes) -> Finished:
 
 def _record(swarm_id: str, branch_id: str, fields: Mapping[str, bytes]) -> BranchRecord:
     what = f"branch {branch_id} of swarm {swarm_id}"
-    check_version(fields.get("v"), what)
+    with reading(what):
+        check_version(fields.get("v"), what)
+        return _parsed(what, fields)
+
+
+def _parsed(what: str, fields: Mapping[str, bytes]) -> BranchRecord:
     observation, outcome = fields.get("observation"), fields.get("outcome")
     cancel_reason, checkpoint = fields.get("cancel_reason"), fields.get("checkpoint")
     return BranchRecord(

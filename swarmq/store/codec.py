@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import orjson
@@ -47,8 +48,19 @@ def load(model: type[M], raw: bytes, what: str) -> M:
         return model.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise SchemaError(f"{what}: {field}: {first['msg']}; was it written by another version?") from None
+        field = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
+        raise SchemaError(f"{what}: {field}{first['msg']}; was it written by another version?") from None
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """SchemaError where a field of the record is missing, or holds what this version does not know."""
+    try:
+        yield
+    except KeyError as error:
+        raise SchemaError(f"{what}: it has no {error.args[0]}; was it written by another version?") from None
+    except ValueError as error:  # a number that is none, a state that there is not
+        raise SchemaError(f"{what}: {error}; was it written by another version?") from None
 
 
 def check_version(found: bytes | int | None, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio.connection import (
@@ -22,16 +23,24 @@ from redis.backoff import NoBackoff
 from redis.exceptions import WatchError as WatchError
 from redis.retry import Retry as BlockingRetry
 
+from swarmq.errors import EnvironmentFault
 from swarmq.store.address import Address
 
+_TLS_FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 SENTINEL_SECONDS = 1.0
 """A Sentinel that is silent for longer is passed over; connecting as a whole has the Line's time."""
 
 
 class Connections:
-    """Makes connections and holds none. Behind Sentinels each new one asks them which server is the primary now."""
+    """Makes connections and holds none. Behind Sentinels each new one asks them which server is the primary now.
+
+    EnvironmentFault where a file of the URL's TLS options is not there: to connect would fail without naming it.
+    """
 
     def __init__(self, address: Address) -> None:
+        for option in _TLS_FILES & address.tls.keys():
+            if not Path(str(address.tls[option])).exists():
+                raise EnvironmentFault(f"redis_url: {option}={address.tls[option]}: there is no such file here")
         self._sentinel: Sentinel | None = None
         options: dict[str, Any] = {
             "username": address.login.user,

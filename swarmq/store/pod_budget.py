@@ -88,7 +88,7 @@ class PodBudget:
                 await asyncio.sleep(KEEP_SECONDS)
                 tickets = [permit.ticket for permit in self._held]
                 try:
-                    await self._gate.script("limiter_keep", _KEYS[:1], (PERMIT_SECONDS, *tickets))
+                    await self._gate.script("pods_keep", _KEYS, (PERMIT_SECONDS, *tickets))
                 except StoreError as error:  # they may expire, and a few pods too many start
                     log.warning("the permits of pods were not renewed", error=str(error))
         finally:

@@ -24,6 +24,11 @@ _OURS: dict[str, type[Exception]] = {
 _SOON = ("TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "BUSY ")
 _MENDED = ("MISCONF", "NOREPLICAS")
 
+_OF_ITS_CA = "name the file of its CA in redis_url: ?ssl_ca_certs=/PATH"
+_OF_ITS_NAME = "name the server in redis_url as its certificate does, or add ssl_check_hostname=false"
+_TRUST = {10: "renew it", 62: _OF_ITS_NAME, 64: _OF_ITS_NAME}
+"""What mends it, by OpenSSL's code: expired, the name of another host, its address."""
+
 
 def passes_soon(error: BaseException) -> bool:
     """Whether the same command may succeed in a while: the server starts, moves, or a script holds it up."""
@@ -73,8 +78,7 @@ def refusal(error: BaseException, shown: str) -> Exception:
     if distrust is not None:
         why = distrust.verify_message.rstrip(".") or "it cannot be verified"
         return StoreError(
-            f"{where} shows a certificate that is not trusted ({why}); name the file of its CA in redis_url:"
-            " ?ssl_ca_certs=/PATH"
+            f"{where} shows a certificate that is not trusted ({why}); {_TRUST.get(distrust.verify_code, _OF_ITS_CA)}"
         )
     if code == "MISCONF":
         return StoreError(f"{where} cannot save to its disk and refuses to write; mend its disk ({rest})")

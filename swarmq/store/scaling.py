@@ -115,12 +115,13 @@ class Scaling:
         found = []
         for n, id_ in enumerate(ids):
             (state, paused_at, cancel_reason, placement), slots, running, waiting = replies[4 * n : 4 * n + 4]
-            if state is None or SwarmState(state.decode()).final:
+            known = _state(state)
+            if known is None or known.final:
                 continue
             found.append(
                 SwarmLoad(
                     id=id_,
-                    state=SwarmState(state.decode()),
+                    state=known,
                     halted=paused_at is not None or cancel_reason is not None,
                     slots=frozenset(raw.decode() for raw in slots),
                     running=frozenset(raw.decode() for raw in running),
@@ -130,6 +131,14 @@ class Scaling:
                 )
             )
         return found, len(everything) - len(ids)
+
+
+def _state(raw: bytes | None) -> SwarmState | None:
+    """None where the swarm is gone, or is another version's: its demand is not ours to know."""
+    try:
+        return None if raw is None else SwarmState(raw.decode())
+    except ValueError:
+        return None
 
 
 def _commands(swarm_id: str) -> tuple[Command, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -12,7 +12,7 @@ from swarmq.models.events import Event, EventType
 from swarmq.models.swarm import MergeReport
 from swarmq.store import keys
 from swarmq.store.call_id import new_call_id
-from swarmq.store.codec import check_version, dump, load, pairs
+from swarmq.store.codec import check_version, dump, load, pairs, reading
 from swarmq.store.connection import Gate
 from swarmq.store.events import encode
 from swarmq.store.line import Command, Word
@@ -109,7 +109,12 @@ def _record(swarm_id: str, stage: int, flat: Any, ids: Any, done: Any) -> StageR
         return None
     fields = pairs(flat)
     what = f"stage {stage} of swarm {swarm_id}"
-    check_version(fields.get("v"), what)
+    with reading(what):
+        check_version(fields.get("v"), what)
+        return _parsed(what, stage, fields, ids, done)
+
+
+def _parsed(what: str, stage: int, fields: Mapping[str, bytes], ids: Any, done: Any) -> StageRecord:
     merges = {
         name.removeprefix(_MERGE): load(MergeReport, raw, f"{what}, {name}")
         for name, raw in fields.items()

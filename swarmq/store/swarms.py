@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
+import structlog
 
-from swarmq.errors import NotFoundError, UsageError
+from swarmq.errors import NotFoundError, SchemaError, UsageError
 from swarmq.models.events import Event, EventType, preview
 from swarmq.models.money import NANO_PER_USD
 from swarmq.models.options import DEFAULT_MAX_COST_USD
@@ -18,11 +17,13 @@ from swarmq.models.plan import Plan
 from swarmq.models.swarm import SubtaskResult, SwarmRecord, SwarmResult, SwarmSpec, SwarmState, SwarmStatus
 from swarmq.store import keys
 from swarmq.store.call_id import new_call_id
-from swarmq.store.codec import check_version, dump, dump_value, load, pairs
+from swarmq.store.codec import check_version, dump, dump_value, pairs, reading
 from swarmq.store.connection import Gate
 from swarmq.store.events import encode
 from swarmq.store.line import Command, Word
+from swarmq.store.swarm_record import swarm_record
 
+log = structlog.get_logger()
 TASK_PREVIEW_CHARACTERS = 200
 DAY_SECONDS = 86_400
 _STATUS_FIELDS = (
@@ -70,7 +71,7 @@ class Swarms:
         )
         if not swarm:
             raise _unknown(swarm_id)
-        return _record(swarm_id, pairs(swarm), pairs(results), canvases)
+        return swarm_record(swarm_id, pairs(swarm), pairs(results), canvases)
 
     async def placement(self, swarm_id: str) -> str:
         """Where the swarm's branches run; ``fleet`` where there is no such swarm any more."""
@@ -84,8 +85,13 @@ class Swarms:
             raise _unknown(swarm_id)
         return status
 
-    async def list(self, limit: int, states: Iterable[SwarmState] | None = None) -> Sequence[SwarmStatus]:
-        """Newest first, of those in ``states`` where given. Entries of expired swarms leave the index here."""
+    async def list(
+        self, limit: int, states: Iterable[SwarmState] | None = None, *, all_readable: bool = False
+    ) -> Sequence[SwarmStatus]:
+        """Newest first, of those in ``states`` where given. Entries of expired swarms leave the index here.
+
+        What another version has recorded is logged and left out; a SchemaError where ``all_readable`` forbids that.
+        """
         wanted = None if states is None else set(states)
         found: list[SwarmStatus] = []
         start = 0
@@ -94,12 +100,22 @@ class Swarms:
             if not page:
                 break
             replies = await self._gate.batch([command for id_ in page for command in _status_commands(id_)])
-            statuses = [_status(id_, replies[3 * n : 3 * n + 3]) for n, id_ in enumerate(page)]
-            gone = [id_ for id_, status in zip(page, statuses, strict=True) if status is None]
+            gone = []
+            for n, id_ in enumerate(page):
+                try:
+                    status = _status(id_, replies[3 * n : 3 * n + 3])
+                except SchemaError as error:
+                    if all_readable:
+                        raise
+                    log.warning("swarm left out of the list", swarm=id_, error=str(error))
+                    continue
+                if status is None:
+                    gone.append(id_)
+                elif wanted is None or status.state in wanted:
+                    found.append(status)
             if gone:
                 await self._gate.call("ZREM", keys.ALL_SWARMS(), *gone)
             start += len(page) - len(gone)
-            found += [status for status in statuses if status and (wanted is None or status.state in wanted)]
         return found[:limit]
 
     async def resolve(self, prefix: str) -> str:
@@ -227,43 +243,6 @@ def _newest(start: int, stop: int) -> Command:
     return ("ZREVRANGE", keys.ALL_SWARMS(), start, stop)
 
 
-def _record(
-    swarm_id: str, fields: Mapping[str, bytes], results: Mapping[str, bytes], canvases: Iterable[bytes]
-) -> SwarmRecord:
-    what = f"swarm {swarm_id}"
-    check_version(fields.get("v"), what)
-    plan, result = fields.get("plan"), fields.get("result")
-    cancel_reason, error = fields.get("cancel_reason"), fields.get("error")
-    return SwarmRecord(
-        spec=_spec(fields["spec"], what),
-        state=SwarmState(fields["state"].decode()),
-        plan=None if plan is None else _plan(plan, f"{what}, plan"),
-        stage=int(fields["stage"]),
-        cancel_reason=None if cancel_reason is None else cancel_reason.decode(),
-        paused_at=float(fields.get("paused_at", 0)),
-        pause_reason=fields["pause_reason"].decode() if "pause_reason" in fields else None,
-        canvases=tuple(orjson.loads(canvas) for canvas in canvases),
-        recorded_at=float(fields.get("recorded_at", 0)),
-        started_at=float(fields.get("started_at", 0)),
-        finished_at=float(fields.get("finished_at", 0)),
-        results={id_: load(SubtaskResult, raw, f"{what}, result of {id_}") for id_, raw in results.items()},
-        result=None if result is None else load(SwarmResult, result, f"{what}, result"),
-        error=None if error is None else error.decode(),
-        limit=fields["limit"].decode() if "limit" in fields else None,
-    )
-
-
-# Neither changes once it is written, both are frozen, and every branch of a swarm reads them.
-@functools.lru_cache(maxsize=64)
-def _spec(raw: bytes, what: str) -> SwarmSpec:
-    return load(SwarmSpec, raw, what)
-
-
-@functools.lru_cache(maxsize=64)
-def _plan(raw: bytes, what: str) -> Plan:
-    return load(Plan, raw, what)
-
-
 def _status_commands(swarm_id: str) -> list[Command]:
     return [
         ("HMGET", keys.SWARM(swarm_id), *_STATUS_FIELDS),
@@ -276,7 +255,12 @@ def _status(swarm_id: str, replies: Sequence[Any]) -> SwarmStatus | None:
     fields = dict(zip(_STATUS_FIELDS, replies[0], strict=True))
     if fields["state"] is None:
         return None
-    check_version(fields["v"], f"swarm {swarm_id}")
+    with reading(f"swarm {swarm_id}"):
+        check_version(fields["v"], f"swarm {swarm_id}")
+        return _parsed(swarm_id, fields, replies)
+
+
+def _parsed(swarm_id: str, fields: Mapping[str, Any], replies: Sequence[Any]) -> SwarmStatus:
     steps, input_tokens, output_tokens, nano_usd, unpriced = (int(raw or 0) for raw in replies[2])
     return SwarmStatus(
         id=swarm_id,

@@ -6,6 +6,7 @@ tree is that of the result, with the objects that the user's repository lacks.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import secrets
@@ -21,6 +22,7 @@ from swarmq.workspace.worktrees import remove_tree
 
 _KEY = re.compile(r"[0-9a-z]{1,128}")
 _REFS = "refs/swarmq-cache/"
+_LEFT_OVER_SECONDS = 3600.0
 
 
 def keep_result(clone: PrivateClone, key: str, commit: str) -> None:
@@ -60,21 +62,32 @@ def apply_result(clone: PrivateClone, key: str, base: str, branch_id: str | None
 
 def expire_results(state_dir: Path, older_than_seconds: float) -> int:
     """Drop kept results that are older, for all repositories; how many. 0 seconds drops all."""
-    dropped = 0
     directory = state_dir / "cache"
-    for cache in sorted(directory.glob("*.git")) if directory.is_dir() else ():
-        git = GitAt(git_dir=cache, private=True)
+    if not directory.is_dir():
+        return 0
+    for left in directory.glob(".*"):  # by processes that died while they made or removed one
+        if time.time() - left.stat().st_mtime > _LEFT_OVER_SECONDS:
+            remove_tree(left)
+    oldest = time.time() - older_than_seconds
+    return sum(_expire(cache, oldest) for cache in sorted(directory.glob("*.git")))
+
+
+def _expire(cache: Path, oldest: float) -> int:
+    git = GitAt(git_dir=cache, private=True)
+    try:
         listed = git.run("for-each-ref", "--format=%(committerdate:unix) %(refname)", _REFS).text.splitlines()
-        oldest = time.time() - older_than_seconds
-        old = [ref for date, _, ref in (line.partition(" ") for line in listed) if float(date) <= oldest]
-        dropped += len(old)
-        if len(old) == len(listed):
-            remove_tree(cache)
-        elif old:
-            git.run("update-ref", "--stdin", stdin="".join(f"delete {ref}\n" for ref in old).encode())
+    except WorkspaceError:  # broken: nothing comes out of it any more
+        remove_tree(cache)
+        return 0
+    old = [ref for date, _, ref in (line.partition(" ") for line in listed) if float(date) <= oldest]
+    if len(old) == len(listed):
+        remove_tree(cache)
+    elif old:
+        git.run("update-ref", "--stdin", stdin="".join(f"delete {ref}\n" for ref in old).encode())
+        with contextlib.suppress(WorkspaceError):  # the user's repository is away: the last result takes all along
             git.run("repack", "-a", "-d", "-l", "-q")
             git.run("prune", "--expire=1.hour.ago")
-    return dropped
+    return len(old)
 
 
 def _copy_tree(source: GitAt, tree: str, without: str, target: Path) -> None:

@@ -21,6 +21,8 @@ from swarmq.workspace.staging import changed_names
 READER_PREFIX = "read-"
 READER_PATIENCE_SECONDS = 10.0
 """Who makes the checkout of a stage's readers may have been stopped in the middle of it."""
+DOOMED = ".doomed-"
+"""What is being removed is renamed to this and some digits."""
 _REMOVAL_ROUNDS = 5
 _LOCK_POLL_SECONDS = 0.01
 
@@ -199,7 +201,7 @@ def remove_tree(path: Path) -> None:
     """Remove a directory whatever an agent did to it; under its own name it is there whole or not at all."""
     doomed = path
     if not path.name.startswith("."):
-        doomed = path.with_name(f".doomed-{secrets.token_hex(6)}")
+        doomed = path.with_name(f"{DOOMED}{secrets.token_hex(6)}")
         try:
             path.rename(doomed)
         except FileNotFoundError:

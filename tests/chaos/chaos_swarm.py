@@ -15,7 +15,7 @@ RESOLVED = "one other"
 ENDLESS_MS = 60_000
 """What nobody waits for: the call is aborted."""
 STEPS = 10
-LINES = 8
+LINES = 6
 SLOW_TOOL_STEP, SLOW_TOOL_SECONDS = 4, 0.3
 SLOW_MODEL_STEP, SLOW_MODEL_MS = 6, 300
 LATENCY_MS = 20
@@ -63,8 +63,8 @@ MATCHES = {part.instruction: part.name for part in PARTS} | {TASK: "plan"}
 def command(part: Part, step: int) -> str:
     """Tells the ledger (outside of every worktree) that it ran, then writes the file as it is to be after this step.
 
-    The last two steps write the same: one that was interrupted leaves no trace in the result, as with an agent that
-    checks what it did.
+    The last four steps write the same: that one was interrupted leaves no trace in the result, as with an agent that
+    checks what it did, and nor does it where three deaths of one swarm interrupted three of them.
     """
     lines = " ".join(str(line) for line in range(1, min(step, LINES) + 1))
     slow = f"sleep {SLOW_TOOL_SECONDS}; " if step == SLOW_TOOL_STEP else ""

@@ -58,7 +58,8 @@ def check_result(swarm: ChaosSwarm, result: SwarmResult) -> None:
     files = git(swarm.repo, "ls-tree", "-r", "--name-only", result.commit).split()
     assert set(files) == {"shared.txt", *expected_files()}
     for name, text in expected_files().items():
-        assert git(swarm.repo, "show", f"{result.commit}:{name}") == text, name
+        part = name.removesuffix(".txt")
+        assert git(swarm.repo, "show", f"{result.commit}:{name}") == text, (name, swarm.handle.transcript(part))
     merges = git(swarm.repo, "log", "--merges", "--format=%s", f"main..{result.commit}").split("\n")
     assert len(set(merges)) == len(merges), merges
     assert git(swarm.repo, "status", "--porcelain") == ""

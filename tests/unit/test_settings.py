@@ -122,3 +122,21 @@ def test_the_directories_are_known_whatever_else_is_wrong(tmp_path: Path, monkey
     settings, fault = load_directories()
     assert settings.runtime_dir == Path("/run/mine")
     assert (fault or "").startswith("settings: swarmq.toml: ")
+
+
+def test_a_user_without_a_home_names_the_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container's that runs under any number: nothing may land in a directory that is called ~."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for load in (load_settings, load_directories):
+        with pytest.raises(OptionError, match=r"^settings: this user has no home directory: export HOME, or SWARMQ"):
+            load()
+    monkeypatch.setenv("SWARMQ_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("SWARMQ_RUNTIME_DIR", str(tmp_path / "run"))
+    assert load_settings().state_dir == tmp_path / "state"
+    assert load_directories() == (load_settings(), None)

@@ -207,5 +207,9 @@ local function look_again(wait)
 end
 
 local function present(process)
-  redis.call('HSET', PROCESSES, process, string.format('%.6f', NOW))
+  if redis.call('HSET', PROCESSES, process, string.format('%.6f', NOW)) == 0 then return end
+  local heard = redis.call('HGETALL', PROCESSES)  -- a new one comes: those that are long gone leave
+  for i = 1, #heard, 2 do
+    if NOW - tonumber(heard[i + 1]) > KEPT_SECONDS then redis.call('HDEL', PROCESSES, heard[i]) end
+  end
 end

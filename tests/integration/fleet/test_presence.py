@@ -67,6 +67,30 @@ async def test_a_disk_that_hangs_holds_up_no_word_of_a_worker_and_only_one_threa
         await asyncio.gather(announcing, return_exceptions=True)
 
 
+async def test_a_full_disk_keeps_no_worker_from_being_there(store: Store, tmp_path: Path) -> None:
+    settings = load_settings(runtime_dir=tmp_path, probe_dir=tmp_path / "probes", heartbeat_seconds=0.05)
+    in_the_way = [presence_file(settings, "w1"), tmp_path / "probes"]
+    in_the_way[0].mkdir(parents=True)
+    in_the_way[1].touch()
+    with structlog.testing.capture_logs() as logs:
+        announcing = asyncio.create_task(
+            announce(store, settings, lambda: describe_worker("w1", ["agents"], 0.0, 3, 0.0))
+        )
+        async with asyncio.timeout(20):
+            while not await store.workers.list() and not announcing.done():
+                await asyncio.sleep(0)
+        assert not announcing.done(), announcing
+    assert {entry["event"] for entry in logs} == {"presence file not written", "probe not written"}
+    in_the_way[0].rmdir()
+    in_the_way[0].parent.rmdir()  # as what cleans /tmp does
+    in_the_way[1].unlink()
+    async with asyncio.timeout(20):
+        while not (presence_file(settings, "w1").is_file() and (tmp_path / "probes" / "alive").exists()):
+            await asyncio.sleep(0)
+    announcing.cancel()
+    await asyncio.gather(announcing, return_exceptions=True)
+
+
 async def test_a_disk_that_fails_is_not_told_of_and_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -288,6 +288,17 @@ async def test_a_report_counts_once_and_keys_expire(store: Store) -> None:
             assert 0 < await store.gate.call("TTL", key(ENDPOINT)) <= 3600
 
 
+async def test_processes_that_are_gone_are_forgotten(store: Store, valkey: Valkey) -> None:
+    name = keys.LIMITER[5](ENDPOINT)
+    await taken(store.limiter, 1)
+    await store.gate.call("HSET", name, "gone", time.time() - 3700, "idle", time.time() - 60)
+    async with other_process(valkey) as other:
+        await taken(other, 1)
+    there = [raw.decode() for raw in await store.gate.call("HKEYS", name)]
+    assert len(there) == 3
+    assert "idle" in there
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(reports, min_size=1, max_size=20), st.sampled_from([0, 1, 10**9]))
 def test_whatever_calls_meet_the_limits_stay_sane(valkey: Valkey, met: list[Report], tokens: int) -> None:

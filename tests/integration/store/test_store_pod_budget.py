@@ -114,6 +114,24 @@ async def test_a_permit_is_renewed_while_it_is_held(store: Store, monkeypatch: p
     await store.pods.aclose()
 
 
+async def test_permits_outlive_hours_in_which_nobody_asks_for_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pod_budget, "KEEP_SECONDS", 0.02)
+    permit = await acquire(store, "a", budget=2)
+    names = [key() for key in keys.PODS if await store.gate.call("EXISTS", key())]
+    assert [await store.gate.call("TTL", name) for name in names] == [3600] * len(names)
+    for name in names:
+        await store.gate.call("EXPIRE", name, 60)  # most of the hour has passed
+
+    async def kept() -> bool:
+        return all([await store.gate.call("TTL", name) > 60 for name in names])
+
+    await until(kept)
+    await permit.release()
+    await store.pods.aclose()
+
+
 async def expiry(store: Store) -> float:
     return float(await store.gate.call("ZSCORE", keys.PODS[0](), "s1/a"))
 

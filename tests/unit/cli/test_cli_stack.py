@@ -26,6 +26,7 @@ from swarmq.store.health import SwarmLook
 from swarmq.store.server import Danger, ServerInfo
 
 pytest_plugins = ["cli_fixtures"]
+REAL_CLIENT = session.open_client
 
 
 def stack(state: str = "running", reason: str = "", worker_seconds: float = 61.0) -> StackStatus:
@@ -250,6 +251,30 @@ def test_doctor_of_a_redis_that_is_away(
     monkeypatch.setattr(session, "open_client", refused)
     code, findings = by_check(cli)
     assert (code, findings["redis"]["remedy"]) == (5, "start Redis, or mend SWARMQ_REDIS_URL")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("SWARMQ_REDIS_URL", "amqp://u:s3cret@h", "RabbitMQ"),
+        ("SWARMQ_REDIS_URL", "redis://:s3cret#@h", "percent-encode"),
+        (
+            "SWARMQ_REDIS_URL",
+            "rediss://:s3cret@h?ssl_ca_certs=/no/file",
+            "=/no/file: there is no such file",
+        ),
+        ("SWARMQ_REDIS_URL_FILE", "/no/url", "redis_url_file /no/url: No such file"),
+    ],
+)
+def test_doctor_of_a_url_that_is_none_is_a_finding_like_any_other(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setattr(session, "open_client", REAL_CLIENT)
+    monkeypatch.setenv(variable, value)
+    code, findings = by_check(cli)
+    assert (code, findings["redis"]["status"]) == (5, "fail")
+    assert said in findings["redis"]["said"]
+    assert "s3cret" not in str(findings)
 
 
 def test_doctor_names_a_misspelt_variable(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,12 @@ import pytest
 from cli_fakes import SWARM, branch, fleet_look, record
 from typer.main import get_command
 
-from swarmq.cli import fleet_checks, stuck
+from swarmq.cli import doctor, fleet_checks, stuck
 from swarmq.cli.checks import Finding
 from swarmq.cli.main import app
 from swarmq.models.branch import BranchState
 from swarmq.models.swarm import SwarmState
+from swarmq.settings import load_settings
 from swarmq.store.health import JobLook, SwarmLook, Tick
 from swarmq.store.server import Danger, ServerInfo, dangers
 
@@ -126,6 +127,12 @@ def test_swarms_that_cannot_be_read_and_those_beyond_the_limit_are_told() -> Non
     look = fleet_look(unreadable={"abc": "swarm abc: schema version 9"}, left_out=7)
     found = stuck.swarms(look, stuck.surroundings(look, (), 30, 10, embedded=False))
     assert [(finding.status, finding.swarm) for finding in found] == [("fail", "abc"), ("warn", "")]
+
+
+def test_a_swarm_that_cannot_be_read_is_told_where_it_alone_is_asked_for() -> None:
+    look = fleet_look(unreadable={"abc": "swarm abc: schema version 9"})
+    found = doctor.judge(load_settings(), look, [], embedded=False, explained=True)
+    assert [finding.said for finding in found if finding.swarm == "abc"] == ["swarm abc: schema version 9"]
 
 
 def alive(*queues: str, **about: Any) -> dict[str, Any]:

@@ -37,6 +37,21 @@ def test_keepalive_is_for_tcp_only() -> None:
     assert unix.conf.redis_socket_keepalive is False
 
 
+def test_a_worker_is_back_soon_after_a_long_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kombu.utils.functional.sleep", lambda seconds: None)
+    waits: list[float] = []
+
+    def failed(_: Exception, seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 7:
+            raise KeyboardInterrupt
+
+    app = make_app(load_settings(), f"unix://{tmp_path}/none.sock")
+    with pytest.raises(KeyboardInterrupt):
+        app.connection_for_read().clone().ensure_connection(failed)
+    assert waits == [1, 2, 3, 4, 5, 5, 5]
+
+
 @pytest.mark.parametrize("scheme", ["rediss://u:s3cret@h/0?", "sentinels://u:s3cret@h/0?master=m&"])
 def test_tls_checks_the_certificate_unless_told_otherwise(scheme: str) -> None:
     app = make_app(load_settings(), f"{scheme}ssl_ca_certs=/ca.pem")

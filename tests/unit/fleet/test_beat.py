@@ -51,6 +51,15 @@ def after(scheduler: Recorded, clock: dict[str, float], seconds: float) -> list[
     return scheduler.sent
 
 
+def test_what_is_seldom_due_comes_soon_after_the_start(scheduler: Recorded, clock: dict[str, float]) -> None:
+    """An embedded stack that is idle stops after a quarter of an hour: it would never clean up."""
+    assert after(scheduler, clock, 0) == []
+    assert "gc" not in after(scheduler, clock, 59)
+    assert "gc" in after(scheduler, clock, 1)
+    assert "gc" not in after(scheduler, clock, HOUR_SECONDS - 1)
+    assert "gc" in after(scheduler, clock, 1)
+
+
 def test_each_entry_comes_once_in_its_interval(scheduler: Recorded, clock: dict[str, float]) -> None:
     assert after(scheduler, clock, 0) == []
     assert after(scheduler, clock, 9) == []
@@ -62,6 +71,7 @@ def test_each_entry_comes_once_in_its_interval(scheduler: Recorded, clock: dict[
 
 def test_missed_ticks_do_not_pile_up(scheduler: Recorded, clock: dict[str, float]) -> None:
     after(scheduler, clock, 0)
+    after(scheduler, clock, 60)
     assert after(scheduler, clock, 95) == ["reconcile"]
     assert after(scheduler, clock, 5) == []
 

@@ -73,7 +73,7 @@ async def test_the_servers_times_are_read_by_its_own_clock(ahead_seconds: int) -
         "anthropic-ratelimit-requests-remaining": "0",
         "anthropic-ratelimit-requests-reset": later.isoformat(),
     }
-    here = channel(lambda _: httpx.Response(429, headers=headers))
+    here = answering(429, b"", **headers)
     with pytest.raises(TransientModelError) as caught:
         await here.post([b"{}"], 5)
     assert here.signs.requests is not None

@@ -100,6 +100,26 @@ def test_what_is_no_url_is_refused_with_what_is_wrong(wrong: str) -> None:
         parse_address(wrong)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://bob:1234#s3cret@h/0", "redis://:1234?s3cret@h/0", "redis://:12/s3cret@h/0", "redis://s3cret#x@h/0"),
+        *("redis://:s3cret/x@h/0", "rediss://:s3cret?x@h/0", "redis://:s3cret[@h/0", "unix://:12#s3cret@/s"),
+        "sentinel://:12#s3cret@a,b/0?master=m",
+    ],
+)
+def test_a_login_that_is_not_encoded_is_neither_shown_nor_taken_for_a_host(url: str) -> None:
+    with pytest.raises(UsageError, match="percent-encode") as caught:
+        parse_address(url)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_database_that_is_named_twice_is_the_same() -> None:
+    assert parse_address("redis://h/5?db=5").database == 5
+    with pytest.raises(UsageError, match="database 0 and database 5"):
+        parse_address("redis://h/0?db=5")
+
+
 @pytest.mark.parametrize("url", ["amqp://guest:s3cret@rabbit//", "amqps://rabbit", "pyamqp://rabbit"])
 def test_rabbitmq_is_refused_by_name(url: str) -> None:
     with pytest.raises(UsageError, match="RabbitMQ, which is not supported") as caught:

@@ -137,7 +137,7 @@ def test_what_has_to_be_mended_refuses_every_write_and_is_no_outage() -> None:
 
 def test_a_certificate_that_is_not_trusted_is_told_and_not_tried_again() -> None:
     cause = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    cause.verify_message = "unable to get local issuer certificate"
+    cause.verify_code, cause.verify_message = 20, "unable to get local issuer certificate"
     wrapped = ConnectionError("Error 1 connecting")
     wrapped.__context__ = cause
     assert not passes_soon(wrapped)
