@@ -27,6 +27,8 @@ PREFIX = "SWARMQ_"
 NO_SETTINGS = ("SWARMQ_DEBUG", "SWARMQ_BRANCH", "SWARMQ_COMMAND")
 """Variables of that prefix that are no settings: tracebacks of the CLI, and the marks of agents' processes."""
 TEST_PREFIX = "SWARMQ_TEST_"
+MOST_USD_PER_MTOK = 1_000_000
+"""Costs of whole swarms have to fit into the whole numbers that Lua counts in."""
 HOMELESS = "this user has no home directory: export HOME, or SWARMQ_STATE_DIR and SWARMQ_RUNTIME_DIR"
 
 
@@ -35,10 +37,14 @@ class PriceSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input_usd_per_mtok: float = Field(ge=0, description="Input tokens that no cache held.")
-    output_usd_per_mtok: float = Field(ge=0, description="Output tokens, thinking included.")
-    cached_usd_per_mtok: float | None = Field(None, ge=0, description="Input read from the provider's cache.")
-    cache_write_usd_per_mtok: float | None = Field(None, ge=0, description="Input written to the provider's cache.")
+    input_usd_per_mtok: float = Field(ge=0, le=MOST_USD_PER_MTOK, description="Input tokens that no cache held.")
+    output_usd_per_mtok: float = Field(ge=0, le=MOST_USD_PER_MTOK, description="Output tokens, thinking included.")
+    cached_usd_per_mtok: float | None = Field(
+        None, ge=0, le=MOST_USD_PER_MTOK, description="Input read from the provider's cache."
+    )
+    cache_write_usd_per_mtok: float | None = Field(
+        None, ge=0, le=MOST_USD_PER_MTOK, description="Input written to the provider's cache."
+    )
 
 
 class EndpointSettings(BaseModel):

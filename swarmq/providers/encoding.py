@@ -12,6 +12,7 @@ from swarmq.models.messages import FinishReason, Part, ToolCall
 
 _NOT_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 MAX_NAME_CHARACTERS = 64
+MOST_TOKENS = 10**9  # of one call, as far as a server is believed: sums must not overflow
 
 
 def dump(value: Any) -> bytes:
@@ -60,7 +61,7 @@ def count_of(container: Any, *keys: str) -> int:
     """A token count at a path of keys; 0 where any part of it is missing, null or no number."""
     for key in keys:
         container = container.get(key) if isinstance(container, dict) else None
-    return container if isinstance(container, int) and container > 0 else 0
+    return min(container, MOST_TOKENS) if isinstance(container, int) and container > 0 else 0
 
 
 def settle_finish(named: FinishReason, parts: Sequence[Part]) -> FinishReason:

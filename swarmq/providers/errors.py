@@ -27,37 +27,44 @@ _SPENT = {
     "exceeded_current_quota_error",
     "enforced_spend_limit_reached",
     "insufficient_balance",
+    "Arrearage",
 }
-# 429s that no waiting mends, by their words alone: spent money, and one request that is above the limit of a minute.
-# "Exceeded your current quota" is none of them: Gemini says so of minutes as well.
-_IN_VAIN = re.compile(
+# Others say it in words, also of a limit that the account's owner has set. "Exceeded your current quota" is not among
+# these: Gemini says so of minutes as well.
+_SPENT_IN_WORDS = re.compile(
     r"insufficient (?:account )?(?:balance|credit|funds)|(?:used all|out of) (?:available |your )?credits"
-    r"|spending limit|credits are depleted|credit balance|request too large",
+    r"|spending limit|credits are depleted|credit balance|specified API usage limits",
     re.IGNORECASE,
 )
+_SAYS_SPENT_IN_WORDS = {400, 402, 403, 429}
+_NO_CREDIT, _TOO_LARGE = 402, 413
 _HINTS = {
     401: "check the key",
-    402: "the account has no credit left",
+    _NO_CREDIT: "the account has no credit left",
     403: "the key may not use this model or endpoint",
     404: "check the model's name and the endpoint's base_url",
-    413: "the conversation is too large for this endpoint",
+    _TOO_LARGE: "the conversation is too large for this endpoint",
 }
 # Told, never waited for: Retry-After is the server's word on when to come back, these are accounts of its buckets.
 _LIMIT_PREFIXES = ("x-ratelimit-remaining", "x-ratelimit-reset", "anthropic-ratelimit-requests-reset")
 
 
 def model_error(status: int, headers: Mapping[str, str], body: bytes, now: float | None = None) -> ModelError:
-    """The error for an HTTP answer that is none. ``headers`` has lower-case names, ``now`` is Unix seconds."""
+    """The error for an HTTP answer that is none. ``headers`` has lower-case names, ``now`` is Unix seconds.
+
+    The error's status is 402 for spent money and 413 for too large a request, whatever the answer's is.
+    """
     now = time.time() if now is None else now
     message, kinds, delay_seconds = _explain(body, now)
     wait_seconds = retry_after_seconds(headers, now) or delay_seconds
     text = f"HTTP {status}: {message}" if message else f"HTTP {status}"
-    if hint := _HINTS.get(status):
+    meant = _meant(status, message, kinds)
+    if hint := _HINTS.get(meant):
         text += f" ({hint})"
     if status == 429:
         text += _limits(headers)
-    if kinds & _SPENT or (status == 429 and _IN_VAIN.search(message)) or not _may_pass(status, headers):
-        return PermanentModelError(text, status, wait_seconds)
+    if meant != status or not _may_pass(status, headers):
+        return PermanentModelError(text, meant, wait_seconds)
     return TransientModelError(text, status, wait_seconds)
 
 
@@ -100,6 +107,17 @@ def malformed(what: str) -> TransientModelError:
     return TransientModelError(f"the answer is malformed: {what}", 200)
 
 
+def _meant(status: int, message: str, kinds: set[str]) -> int:
+    """The status that says what is wrong, where the server took one that says something else.
+
+    Anthropic tells of spent credits with 400, which else is a word on the conversation; OpenAI with 429, as it does of
+    one request that is above the tokens of a minute.
+    """
+    if kinds & _SPENT or (status in _SAYS_SPENT_IN_WORDS and _SPENT_IN_WORDS.search(message)):
+        return _NO_CREDIT
+    return _TOO_LARGE if status == 429 and "request too large" in message.lower() else status
+
+
 def _may_pass(status: int, headers: Mapping[str, str]) -> bool:
     told = headers.get("x-should-retry")
     if told in ("true", "false"):
@@ -137,16 +155,22 @@ def _explain(body: bytes, now: float) -> tuple[str, set[str], float]:
     error = payload.get("error", payload)
     if not isinstance(error, dict):
         return _one_line(str(error)), set(), 0.0
-    details = error.get("details")
+    details, metadata = error.get("details"), error.get("metadata")
     named = [error.get("type"), error.get("code"), details.get("error_code") if isinstance(details, dict) else None]
     message = text_of(error.get("message")) or text_of(error.get("detail"))
-    return _one_line(message), {kind for kind in named if isinstance(kind, str)}, _delay_seconds(details, now)
+    if isinstance(metadata, dict) and text_of(metadata.get("raw")):  # OpenRouter: what its provider said
+        message += f" ({text_of(metadata.get('provider_name')) or 'provider'}: {metadata['raw']})"
+    delay_seconds = _delay_seconds(details, metadata, now)
+    return _one_line(message), {kind for kind in named if isinstance(kind, str)}, delay_seconds
 
 
-def _delay_seconds(details: Any, now: float) -> float:
-    """Google's RetryInfo; its endpoints send no Retry-After."""
+def _delay_seconds(details: Any, metadata: Any, now: float) -> float:
+    """Google's RetryInfo, and the end of OpenRouter's window: both send no Retry-After."""
     infos = details if isinstance(details, list) else ()
     told = [text_of(info.get("retryDelay")) for info in infos if isinstance(info, dict)]
+    headers = metadata.get("headers") if isinstance(metadata, dict) else None
+    if isinstance(headers, dict):
+        told.append(text_of(headers.get("X-RateLimit-Reset")))
     return max((reset_seconds(text, now) or 0.0 for text in told), default=0.0)
 
 

@@ -165,7 +165,7 @@ async def test_an_empty_answer_can_be_followed_by_a_nudge(dialect: str) -> None:
         ({"error": {"status": 429, "retry_after": 2.5}}, TransientModelError, 429, 2.5),
         ({"error": {"status": 503}}, TransientModelError, 503, 0),
         ({"error": {"status": 529, "retry_after": 1}}, TransientModelError, 529, 1),
-        ({"error": {"status": 429, "type": "insufficient_quota"}}, PermanentModelError, 429, 0),
+        ({"error": {"status": 429, "type": "insufficient_quota"}}, PermanentModelError, 402, 0),
         ({"error": {"status": 401}}, PermanentModelError, 401, 0),
         ({"error": {"status": 400}}, PermanentModelError, 400, 0),
         ({"drop": "before"}, TransientModelError, 0, 0),

@@ -75,23 +75,33 @@ def test_spent_money_is_never_waited_for(status: int, error: dict[str, Any]) -> 
     assert isinstance(found, PermanentModelError)
 
 
+ANTHROPIC = {"type": "invalid_request_error"}
+
+
 @pytest.mark.parametrize(
-    ("status", "body"),
+    ("status", "body", "meant"),
     [
-        (
-            400,
-            {"type": "error", "error": {"type": "invalid_request_error", "message": "Your credit balance is too low"}},
-        ),
+        (400, {"error": ANTHROPIC | {"message": "Your credit balance is too low to access the Anthropic API."}}, 402),
+        (400, {"error": ANTHROPIC | {"message": "You have reached your specified API usage limits. You will"}}, 402),
+        (400, {"error": ANTHROPIC | {"message": "messages.3: tool_use ids were found without tool_result"}}, 400),
+        (400, {"error": {"code": "billing_hard_limit_reached", "message": "m"}}, 402),
+        (429, {"error": {"code": "insufficient_quota", "message": "You exceeded your current quota"}}, 402),
         # xAI, Zhipu and Gemini name no kind.
-        (429, {"code": "Some resource has been exhausted", "error": "Your team has used all available credits."}),
-        (429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package. Please recharge."}}),
-        (429, {"error": {"status": "RESOURCE_EXHAUSTED", "message": "Your prepayment credits are depleted."}}),
+        (429, {"code": "Some resource has been exhausted", "error": "Your team has used all available credits."}, 402),
+        (403, {"code": "x", "error": "Your team has reached its monthly spending limit."}, 402),
+        (429, {"error": {"code": "1113", "message": "Insufficient balance or no resource package."}}, 402),
+        (429, {"error": {"status": "RESOURCE_EXHAUSTED", "message": "Your prepayment credits are depleted."}}, 402),
         # OpenAI, of a conversation that is longer than the tokens of a minute.
-        (429, {"error": {"code": "rate_limit_exceeded", "message": "Request too large: Limit 30000, Requested 46379"}}),
+        (429, {"error": {"code": "rate_limit_exceeded", "message": "Request too large: Limit 3, Requested 4"}}, 413),
     ],
 )
-def test_what_no_waiting_mends_is_known_by_its_words_as_well(status: int, body: dict[str, Any]) -> None:
-    assert isinstance(model_error(status, {}, orjson.dumps(body)), PermanentModelError)
+def test_what_no_waiting_mends_has_the_status_that_says_so(status: int, body: dict[str, Any], meant: int) -> None:
+    """Spent credits say nothing against the conversation: tried again, it goes on."""
+    error = model_error(status, {}, orjson.dumps(body))
+    assert isinstance(error, PermanentModelError)
+    assert error.status == meant
+    assert str(error).startswith(f"HTTP {status}: ")
+    assert ("no credit left" in str(error)) == (meant == 402)
 
 
 def test_gemini_says_the_same_of_a_minute_as_of_money_and_its_word_on_when_to_come_back_counts() -> None:
@@ -108,9 +118,19 @@ def test_gemini_says_the_same_of_a_minute_as_of_money_and_its_word_on_when_to_co
     assert model_error(429, {"retry-after": "7"}, body).retry_after_seconds == 7
 
 
+def test_openrouter_says_what_its_provider_said_and_when_its_window_ends() -> None:
+    said = {"raw": "error code: 1015", "provider_name": "Kluster"}
+    body = orjson.dumps({"error": {"message": "Provider returned error", "code": 429, "metadata": said}})
+    assert str(model_error(429, {}, body)) == "HTTP 429: Provider returned error (Kluster: error code: 1015)"
+    headers = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": f"{NOW * 1000 + 9000:.0f}"}
+    body = orjson.dumps({"error": {"message": "free-models-per-min", "code": 429, "metadata": {"headers": headers}}})
+    assert model_error(429, {}, body, NOW).retry_after_seconds == 9
+
+
 @pytest.mark.parametrize("delay", [None, 5, "soon", "-1s", "", [], "infs", "nans"])
 def test_a_delay_that_is_none_is_left_out(delay: object) -> None:
-    body = orjson.dumps({"error": {"message": "m", "details": [7, {"retryDelay": delay}]}})
+    metadata = {"raw": 5, "headers": {"X-RateLimit-Reset": delay}}
+    body = orjson.dumps({"error": {"message": "m", "details": [7, {"retryDelay": delay}], "metadata": metadata}})
     assert model_error(429, {}, body).retry_after_seconds == 0
 
 

@@ -205,6 +205,7 @@ def test_calls_without_an_id_get_one_each() -> None:
             Usage(input_tokens=100, output_tokens=7, cached_tokens=50),
         ),
         ({"prompt_tokens": None, "completion_tokens": -1}, Usage()),
+        ({"prompt_tokens": 2**63 - 1, "completion_tokens": 1}, Usage(input_tokens=10**9, output_tokens=1)),
         ("none", Usage()),
         (None, Usage()),
     ],

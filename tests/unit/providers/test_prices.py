@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from swarmq.models.messages import Usage
 from swarmq.models.money import NANO_PER_USD
@@ -74,3 +75,11 @@ def test_kept_rates_say_what_the_list_says(name: str, model: str, data: st.DataO
         usage = Usage(input_tokens=total, cached_tokens=cached, cache_write_tokens=written, output_tokens=output)
         listed = price.listed_usd(usage, datetime.now(UTC)) * NANO_PER_USD
         assert math.isclose(price.nano_usd(usage), listed, rel_tol=1e-6, abs_tol=1.0)
+
+
+@pytest.mark.parametrize("usd", [-1, math.nan, math.inf, 1e7])
+def test_a_price_that_cannot_be_is_refused(usd: float) -> None:
+    for name in ("input", "output", "cached", "cache_write"):
+        price = {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1} | {f"{name}_usd_per_mtok": usd}
+        with pytest.raises(ValidationError, match=f"{name}_usd_per_mtok"):
+            endpoint(m=price)
