@@ -60,10 +60,21 @@ def presence_file(settings: Settings, name: str) -> Path:
 
 
 def forget_earlier(settings: Settings) -> None:
-    """Remove the files of a pod's earlier containers: a killed one left its own, and each start has a new name."""
-    if settings.pod() is not None:
-        for path in presence_file(settings, "*").parent.glob("*.json"):
+    """Remove the files of killed workers: all in a pod, whose containers follow one another, else of gone processes."""
+    for path in presence_file(settings, "*").parent.glob("*.json"):
+        if settings.pod() is not None or _is_of_the_dead(path):
             path.unlink(missing_ok=True)
+
+
+def _is_of_the_dead(path: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        about = orjson.loads(path.read_bytes())
+        if about["host"] == socket.gethostname():
+            try:
+                os.kill(int(about["pid"]), 0)
+            except ProcessLookupError:
+                return True
+    return False
 
 
 class FreeSpace:

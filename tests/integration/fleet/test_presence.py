@@ -2,15 +2,24 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import subprocess
 import threading
 import time
 from pathlib import Path
 
+import orjson
 import pytest
 import structlog
 from valkey_server import ValkeyServer
 
-from swarmq.fleet.presence import FreeSpace, announce, clock_skew_seconds, describe_worker, presence_file
+from swarmq.fleet.presence import (
+    FreeSpace,
+    announce,
+    clock_skew_seconds,
+    describe_worker,
+    forget_earlier,
+    presence_file,
+)
 from swarmq.fleet.startup import warn_of_redis
 from swarmq.settings import load_settings
 from swarmq.store.store import Store
@@ -29,6 +38,20 @@ async def test_a_worker_is_there_while_it_announces_itself_and_gone_afterwards(s
     await asyncio.gather(announcing, return_exceptions=True)
     assert not presence_file(settings, "w1").exists()
     assert await store.workers.list() == []
+
+
+def test_what_killed_workers_left_goes_with_the_next_start(tmp_path: Path) -> None:
+    settings = load_settings(runtime_dir=tmp_path)
+    gone = subprocess.Popen(["true"])
+    gone.wait(20)
+    own = describe_worker("own", ["agents"], 0.0, 3, 0.0)
+    left = {"own": own, "gone": own | {"pid": gone.pid}, "elsewhere": own | {"pid": gone.pid, "host": "another"}}
+    presence_file(settings, "x").parent.mkdir(parents=True)
+    for name, about in left.items():
+        presence_file(settings, name).write_bytes(orjson.dumps(about))
+    presence_file(settings, "half").write_bytes(b"{")
+    forget_earlier(settings)
+    assert {path.stem for path in presence_file(settings, "x").parent.iterdir()} == {"own", "elsewhere", "half"}
 
 
 async def test_a_disk_that_hangs_holds_up_no_word_of_a_worker_and_only_one_thread(
