@@ -118,7 +118,9 @@ Cache = Annotated[str | None, _flag("Whether results of equal earlier work are u
 Baseline = Annotated[
     str | None, _flag("Swarm to compare with; default: the same task done by one agent, if it was.", metavar="SWARM")
 ]
-KeepFailedHours = Annotated[float | None, _flag("How long worktrees of failed branches stay. [72]", metavar="HOURS")]
+KeepFailedHours = Annotated[
+    float | None, _flag("How long failed branches' worktrees stay, keep_days at most. [72]", metavar="HOURS")
+]
 KeepDays = Annotated[float | None, _flag("How long records stay after the end of the swarm. [7]", metavar="DAYS")]
 IdempotencyKey = Annotated[str | None, _flag("Same key, same swarm.", metavar="KEY")]
 
