@@ -6,6 +6,7 @@ Precedence: arguments > ``SWARMQ_*`` variables > ``.env`` > ``./swarmq.toml`` > 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from swarmq.errors import EnvironmentFault, OptionError
@@ -176,6 +177,12 @@ class Settings(BaseSettings):
 
     crash_file: Path | None = Field(None, description="For tests: may hold POINT[:kill|stop[:NTH]], to die at.")
 
+    @field_validator("redis_url_file", "state_dir", "runtime_dir", "probe_dir", "kubeconfig", "pod_template")
+    @classmethod
+    def _home(cls, path: Path | None) -> Path | None:
+        """A shell has expanded ``~`` in a variable, but nobody in a file."""
+        return None if path is None else path.expanduser()
+
     @model_validator(mode="after")
     def _lease_outlives_heartbeats(self) -> Settings:
         if self.heartbeat_seconds * 2 > self.lease_seconds:
@@ -245,15 +252,12 @@ def load_directories() -> tuple[Settings, str | None]:
     except OptionError as error:
         fault = str(error)
     found: dict[str, Path] = {}
-    for _, read in reversed(readers()):
-        try:
-            values = read(Settings)()
-        except (OSError, ValueError):
-            continue
-        found |= {
-            name: Path(values[name]) for name in ("state_dir", "runtime_dir") if isinstance(values.get(name), str)
-        }
     try:
+        for _, read in reversed(readers()):
+            with contextlib.suppress(OSError, ValueError):
+                values = read(Settings)()
+                named = {name: values[name] for name in ("state_dir", "runtime_dir") if name in values}
+                found |= {name: Path(path).expanduser() for name, path in named.items() if isinstance(path, str)}
         return Settings.model_construct(**found), fault  # type: ignore[arg-type]
     except RuntimeError:
         raise OptionError(f"settings: {HOMELESS}") from None

@@ -113,7 +113,7 @@ def judge(
 
     around = stuck.surroundings(
         look,
-        fleet_checks.unserved(found),
+        fleet_checks.unserved(found, (*fleet_checks.QUEUES, fleet_checks.PODS)),
         settings.queue_patience_seconds,
         settings.reconcile_seconds,
         embedded=embedded,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from swarmq.cli.checks import Finding
 from swarmq.cli.render import ago, count, duration, one_line
-from swarmq.cli.stuck import Surroundings, one_swarm
+from swarmq.cli.stuck import Surroundings, branch_queue, one_swarm
 from swarmq.models.branch import BranchState
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _branch(swarm: SwarmLook, branch: BranchRecord, now: float) -> Finding | Non
         case BranchState.QUEUED:
             since, does = (
                 branch.queued_at,
-                f"queued {ago(branch.queued_at, now)}: its message waits for an agents worker",
+                f"queued {ago(branch.queued_at, now)}: its message waits for a worker of {branch_queue(swarm)}",
             )
         case BranchState.WAITING:
             most = swarm.record.spec.options.max_subagents

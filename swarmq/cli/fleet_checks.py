@@ -35,14 +35,20 @@ def redis(info: ServerInfo, *, embedded: bool) -> list[Finding]:
     if not info.dangers:
         findings.append(Finding("redis settings", "ok", "append-only file, nothing is evicted"))
     if info.evicted_keys:
-        said = f"it has dropped {count(info.evicted_keys, 'key')} since its start: records may be gone"
-        findings.append(Finding("redis memory", "fail", said, "redis-cli CONFIG SET maxmemory-policy noeviction"))
+        findings.append(_evicted(info))
     findings += _memory(info)
     for what in info.write_errors:
         remedy = "redis-cli BGSAVE" if what == "snapshot" else "redis-cli BGREWRITEAOF"
         said = f"it cannot write its {what}, and refuses to write records"
         findings.append(Finding("redis disk", "fail", said, f"free space on its disk, then {remedy}"))
     return findings
+
+
+def _evicted(info: ServerInfo) -> Finding:
+    said = f"it has dropped {count(info.evicted_keys, 'key')} since its start: records may be gone"
+    if info.evicts:
+        return Finding("redis memory", "fail", said, "redis-cli CONFIG SET maxmemory-policy noeviction")
+    return Finding("redis memory", "warn", f"{said}; it drops none any more", "redis-cli CONFIG RESETSTAT forgets it")
 
 
 def _memory(info: ServerInfo) -> list[Finding]:
@@ -64,9 +70,9 @@ def clock(skew_seconds: float, whose: str = "this clock", check: str = "clock") 
     return Finding(check, "warn", said, "synchronise the clocks (NTP); leases use the one of Redis")
 
 
-def unserved(found: Sequence[Mapping[str, Any]]) -> list[str]:
+def unserved(found: Sequence[Mapping[str, Any]], queues: Sequence[str] = QUEUES) -> list[str]:
     """The queues that no worker serves."""
-    return [queue for queue in QUEUES if not any(queue in (worker.get("queues") or ()) for worker in found)]
+    return [queue for queue in queues if not any(queue in (worker.get("queues") or ()) for worker in found)]
 
 
 def queues(found: Sequence[Mapping[str, Any]], waiting: Mapping[str, int], *, embedded: bool) -> list[Finding]:

@@ -162,7 +162,7 @@ async def submit_and_follow(checked: Checked, made: Decomposition | None, asked:
 
     What ``made`` has cost here counts as the swarm's.
     """
-    from swarmq.cli.fleet_checks import unserved
+    from swarmq.cli.fleet_checks import PODS, QUEUES, unserved
     from swarmq.cli.follow import follow, print_result
 
     async with connected(checked.settings) as client:
@@ -171,7 +171,8 @@ async def submit_and_follow(checked: Checked, made: Decomposition | None, asked:
         submission = client.submit(spec.task, repo=spec.repo, plan=plan, plan_usage=used, **checked.options)
         with flags.told_in_flags():
             handle = await submitted(submission, asked.learn)
-        for queue in unserved(await client.workers()) if checked.settings.broker() else ():
+        queues = (*QUEUES, PODS) if spec.options.placement == "pod" else QUEUES
+        for queue in unserved(await client.workers(), queues) if checked.settings.broker() else ():
             note(f"note: no worker serves queue {queue}: the swarm waits for swarmq worker --queue {queue}")
         if asked.detach:
             note(f"follow it: swarmq watch {handle.id}")

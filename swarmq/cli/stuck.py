@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from swarmq.cli.checks import Finding, Status
-from swarmq.cli.fleet_checks import LATE_TICKS, RESTART_STACK, beats
+from swarmq.cli.fleet_checks import LATE_TICKS, PODS, RESTART_STACK, beats
 from swarmq.cli.render import count, duration, one_line
 from swarmq.models.branch import BranchState
 from swarmq.models.swarm import SwarmState
@@ -85,6 +85,11 @@ def one_swarm(swarm: SwarmLook, around: Surroundings) -> list[Finding]:
     return found or _whole(swarm, around)
 
 
+def branch_queue(swarm: SwarmLook) -> str:
+    """Whose workers run its branches."""
+    return PODS if swarm.record.spec.options.placement == "pod" else "agents"
+
+
 def _branch(swarm: SwarmLook, branch: BranchRecord, around: Surroundings) -> list[Finding]:
     swarm_id, branch_id = swarm.record.spec.id, branch.spec.id
     if branch.state is BranchState.RUNNING and branch.lease_until < around.now:
@@ -104,7 +109,7 @@ def _branch(swarm: SwarmLook, branch: BranchRecord, around: Surroundings) -> lis
             "branch",
             around.urgency(overdue),
             f"{branch_id} of swarm {swarm_id}: {what.format(past=duration(past))}",
-            around.remedy("agents", overdue, f"swarmq cancel {swarm_id} {branch_id}"),
+            around.remedy(branch_queue(swarm), overdue, f"swarmq cancel {swarm_id} {branch_id}"),
             since,
             swarm_id,
             branch_id,

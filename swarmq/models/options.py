@@ -99,7 +99,9 @@ class SwarmOptions(Record):
     baseline: str | None = Field(
         None, min_length=1, description="Swarm to compare with; default: the same task done by one agent, if it was."
     )
-    keep_failed_hours: float = Field(72, ge=0, le=8760, description="How long worktrees of failed branches stay.")
+    keep_failed_hours: float = Field(
+        72, ge=0, le=8760, description="How long failed branches' worktrees stay, keep_days at most."
+    )
     keep_days: float = Field(7, gt=0, le=3650, description="How long records stay after the end of the swarm.")
     idempotency_key: str | None = Field(None, min_length=1, max_length=200, description="Same key, same swarm.")
 

@@ -176,7 +176,5 @@ def silent(address: Address, seconds: float, failure: Exception) -> str:
     """What to say of a server that does not answer."""
     waited = f" for {seconds:g} s" if seconds else ""
     speaks = ", that it speaks TLS," if address.tls else ", that it wants no TLS (rediss://)," if address.hosts else ""
-    return (
-        f"Redis at {address.shown} does not answer{waited} ({failure});"
-        f" check that it runs{speaks} and that the URL is right"
-    )
+    runs = "a Sentinel and the primary run" if address.master else f"it runs{speaks}"
+    return f"Redis at {address.shown} does not answer{waited} ({failure}); check that {runs} and that the URL is right"

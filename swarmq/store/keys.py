@@ -63,14 +63,17 @@ BRANCH = _swarm("branch:%s", "hash", "stage_open, branch_*, record: spec, lease,
 TRANSCRIPT = _swarm("transcript:%s", "list", "record: one Entry per message")
 ONCE = Key("swarmq:{%s}:once:%s", "string", "swarm", "1 hour", "any: call ids of writes that must not be repeated")
 
-ALL_SWARMS = Key("swarmq:swarms", "zset", "fleet", "entries of expired swarms leave when they are met", "swarm_create")
+ALL_SWARMS = Key(
+    "swarmq:swarms", "zset", "fleet", "entries of expired swarms leave when they are met, or with gc", "swarm_create"
+)
 ACTIVE = Key(
     "swarmq:active",
     "set",
     "fleet",
-    "an entry until its swarm has ended and its producers were told",
+    "an entry until its swarm has ended and its producers were told, or has expired",
     "swarm_create, swarm_finish, swarm_canvas, swarm_told",
 )
+NAME = Key("swarmq:name", "string", "fleet", "for good", "gc: a random one, which tells this Redis from any other")
 TASK = Key("swarmq:task:%s", "string", "fleet", KEPT, "swarm_create, swarm_canvas: Celery task id -> swarm")
 IDEMPOTENCY = Key("swarmq:idempotency:%s", "string", "fleet", KEPT, "swarm_create: idempotency key -> swarm")
 FLEET_EVENTS = Key("swarmq:events", "stream", "fleet", "for good, at most about 10,000", "swarm_create, swarm_finish")

@@ -8,6 +8,7 @@ only leaves its reply unread, where a pool has to throw the connection away. Blo
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
+_ASKED = re.compile(r"<redis\.asyncio\.client\.Redis\(.*?host=([^,]+),port=(\d+).*?\)>\)>\)>")
+"""How redis-py names each Sentinel that it has asked: by all there is to know of the client, a thousand characters."""
 Word = str | bytes | int | float
 Command = Sequence[Word]
 
@@ -23,7 +26,8 @@ class Unavailable(Exception):
     """The connection failed. The command may or may not have been executed: scripts are written for being repeated."""
 
     def __init__(self, cause: BaseException) -> None:
-        super().__init__(str(cause).splitlines()[0] if str(cause) else type(cause).__name__)
+        told = _ASKED.sub(r"\1:\2", str(cause))
+        super().__init__(told.splitlines()[0] if told else type(cause).__name__)
         self.cause = cause
 
 

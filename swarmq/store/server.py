@@ -62,13 +62,18 @@ async def check(url: str) -> ServerInfo:
 
 
 async def ask(gate: Gate) -> ServerInfo:
-    """The same through an open gate. StoreError for a replica: nothing can be written there."""
+    """The same through an open gate. StoreError for a replica, where nothing can be written, and for one that starts:
+    it tells of its settings wrongly until it has loaded its data, and takes no other command."""
     reply = await gate.call("INFO")
     lines = (line.partition(":") for line in bytes(reply).decode(errors="replace").splitlines() if ":" in line)
     facts = {name: value.strip() for name, _, value in lines}
     shown = gate.address.shown
     if facts.get("role", "master") != "master":
         raise StoreError(f"Redis at {shown} is a read-only replica; name the primary in redis_url")
+    if facts.get("loading", "0") != "0":
+        eta = facts.get("loading_eta_seconds", "")
+        soon = f", for about {eta} s more" if eta.isdecimal() and eta != "0" else ""
+        raise StoreError(f"Redis at {shown} starts and is loading its data{soon}; wait until it is done")
     return ServerInfo(
         shown,
         facts.get("server_name", "redis"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+
+from swarmq.store import keys
 from swarmq.store.audit import Audit
 from swarmq.store.baselines import Baselines
 from swarmq.store.branches import Branches
@@ -52,6 +55,12 @@ class Store:
         self.pods = PodBudget(gate)
         self.health = Health(gate)
         self.scaling = Scaling(gate)
+
+    async def name(self) -> str:
+        """What tells these records from those in another Redis. StoreError, also where it is full and has none yet."""
+        if await self.gate.call("EXISTS", keys.NAME()) == 0:
+            await self.gate.call("SET", keys.NAME(), secrets.token_hex(8), "NX")
+        return bytes(await self.gate.call("GET", keys.NAME())).decode()
 
     async def now(self) -> float:
         """Unix seconds by the clock of Redis, which all leases go by."""

@@ -118,6 +118,21 @@ class Swarms:
             start += len(page) - len(gone)
         return found[:limit]
 
+    async def forget_expired(self) -> None:
+        """Drop swarms whose records are gone from the indexes: those that no list comes to, and those that expired
+        before their producers were told, which nobody can be told of any more."""
+        for index, listed in (
+            (("ZREM", keys.ALL_SWARMS()), _newest(0, -1)),
+            (("SREM", keys.ACTIVE()), ("SMEMBERS", keys.ACTIVE())),
+        ):
+            ids = [raw.decode() for raw in await self._gate.call(*listed)]
+            for start in range(0, len(ids), _PAGE):
+                page = ids[start : start + _PAGE]
+                there = await self._gate.batch([("EXISTS", keys.SWARM(id_)) for id_ in page])
+                gone = [id_ for id_, exists in zip(page, there, strict=True) if not exists]
+                if gone:
+                    await self._gate.call(*index, *gone)
+
     async def resolve(self, prefix: str) -> str:
         """The id that begins so. NotFoundError for none, UsageError for several."""
         everything = [raw.decode() for raw in await self._gate.call(*_newest(0, -1))]

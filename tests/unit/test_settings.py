@@ -140,3 +140,13 @@ def test_a_user_without_a_home_names_the_directories(tmp_path: Path, monkeypatch
     monkeypatch.setenv("SWARMQ_RUNTIME_DIR", str(tmp_path / "run"))
     assert load_settings().state_dir == tmp_path / "state"
     assert load_directories() == (load_settings(), None)
+
+
+def test_a_tilde_is_the_home_directory(tmp_path: Path) -> None:
+    """A shell expands it in a variable, but nobody does in a file."""
+    (tmp_path / "swarmq.toml").write_text("state_dir = '~/state'\nruntime_dir = '~/run'\nredis_url_file = '~/url'\n")
+    settings = load_settings()
+    assert (settings.state_dir, settings.runtime_dir) == (tmp_path / "state", tmp_path / "run")
+    assert settings.redis_url_file == tmp_path / "url"
+    (tmp_path / "swarmq.toml").write_text("state_dir = '~/state'\nmodle = 'x'\n")
+    assert load_directories()[0].state_dir == tmp_path / "state"

@@ -6,9 +6,11 @@ local ONCE_SECONDS = 3600
 
 local function count(name, by) redis.call('HINCRBY', KEYS[3], name, by) end
 
+-- Removing comes first: a full server refuses a script whose first write needs memory.
 local function drop(key)
-  count('bytes', -redis.call('HSTRLEN', KEYS[1], key))
+  local bytes = redis.call('HSTRLEN', KEYS[1], key)
   redis.call('HDEL', KEYS[1], key)
+  count('bytes', -bytes)
   redis.call('ZREM', KEYS[2], key)
 end
 

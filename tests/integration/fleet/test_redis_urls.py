@@ -141,6 +141,13 @@ async def test_all_follow_the_sentinels_to_the_new_primary(servers: SentinelServ
         assert primary.info("replication")["role"] == "master"
 
 
+async def test_sentinels_that_are_away_are_named_by_their_addresses() -> None:
+    with pytest.raises(StoreError, match=r"127\.0\.0\.1:1 - .*127\.0\.0\.1:2 - ") as caught:
+        await check("sentinel://:s3cret@127.0.0.1:1,127.0.0.1:2/0?master=m&sentinel_password=s3cret")
+    assert "s3cret" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
 async def test_sentinels_that_know_no_such_primary_say_so(servers: SentinelServers) -> None:
     gate = Gate.open(servers.url().replace("master=mine", "master=yours"), retry_seconds=0.2)
     with pytest.raises(StoreError, match=r"sentinel://127.* does not answer .*No master found for 'yours'") as caught:

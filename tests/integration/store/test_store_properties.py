@@ -252,6 +252,10 @@ class BranchMachine(RuleBasedStateMachine):
     @rule(lose=st.booleans())
     def resume(self, lose: bool) -> None:
         resumed = self.run(self.store.control.resume(self.swarm), lose)
+        assert resumed.ended is self.swarm_marked
+        if self.swarm_marked:  # it is to stop, paused or not
+            assert not resumed.publish
+            return
         assert resumed.was_paused is self.paused
         self.paused = False
         self.fill()

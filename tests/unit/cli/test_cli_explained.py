@@ -58,7 +58,7 @@ def test_a_branch_that_runs_says_what_it_does_and_with_whom() -> None:
 
 def test_a_branch_that_waits_says_for_what() -> None:
     line = rest(told(branch("a", BranchState.QUEUED, queued_at=NOW - 20)))
-    assert line == "ok a: queued 20 s ago: its message waits for an agents worker"
+    assert line == "ok a: queued 20 s ago: its message waits for a worker of agents"
     line = rest(told(branch("a", BranchState.WAITING)))
     assert line.startswith("ok a: waits until one of ")
     assert line.endswith(" slots is free (max_subagents)")

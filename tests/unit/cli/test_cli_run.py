@@ -17,6 +17,7 @@ from swarmq.cli.planfile import plan_as_yaml, read_plan
 from swarmq.cli.preflight import Checked, Request
 from swarmq.errors import EnvironmentFault, PlanError, StoreError, UsageError
 from swarmq.models.messages import Usage
+from swarmq.models.options import SwarmOptions
 from swarmq.models.plan import Plan, Subtask
 from swarmq.models.swarm import SwarmState
 from swarmq.orchestrator.decompose import Decomposition
@@ -161,6 +162,14 @@ def test_workers_of_ones_own_that_are_missing_are_named(
     assert "the swarm waits for swarmq worker --queue agents" in done.err
     assert "--queue control" not in done.err
     assert "--queue agents" in cli.run("run", "Mend it", "--detach").err
+    assert "--queue pods" not in done.err
+
+    async def in_pods(request: Request, *, runs: bool = True) -> Checked:
+        options = SwarmOptions(model="openai:m", placement="pod")
+        return Checked(load_settings(), spec(options=options), {"model": "openai:m"}, "openai:m", True)
+
+    monkeypatch.setattr(preflight, "check", in_pods)
+    assert "the swarm waits for swarmq worker --queue pods" in cli.run("run", "Mend it", "--detach").err
 
 
 def test_detached(cli: Cli, requests: list[Request]) -> None:

@@ -97,6 +97,19 @@ def test_the_remedy_is_the_process_that_is_missing(around: dict[str, Any], remed
     assert "no worker claims it" in finding.said
 
 
+def test_branches_in_pods_need_a_worker_of_theirs() -> None:
+    waiting = queued(NOW - 500)
+    spec = waiting.record.spec
+    options = spec.options.model_copy(update={"placement": "pod"})
+    in_pods = waiting.record.model_copy(update={"spec": spec.model_copy(update={"options": options})})
+    swarm = SwarmLook(in_pods, branches=waiting.branches)
+    (finding,) = judged(swarm, unserved=["agents", "pods"])
+    assert finding.remedy == "swarmq worker --queue pods"
+    look = fleet_look(now=NOW, tick=Tick(NOW - 5, 10), swarms=[swarm])
+    found = doctor.judge(load_settings(), look, [alive(*QUEUES)], embedded=False)
+    assert [finding.remedy for finding in found if finding.check == "branch"] == ["swarmq worker --queue pods"]
+
+
 @pytest.mark.parametrize(
     ("name", "queue"), [("plan", "agents"), ("finish_stage:0", "integrate"), ("finish_swarm", "integrate")]
 )
@@ -203,7 +216,13 @@ def test_workers_whose_clock_disk_or_loop_is_not_in_order() -> None:
             "CONFIG SET maxmemory 210",
         ),
         (ServerInfo("a", "redis", "8", used_bytes=5, max_bytes=100), "redis memory", "ok", ""),
-        (ServerInfo("a", "redis", "8", evicted_keys=3), "redis memory", "fail", "maxmemory-policy noeviction"),
+        (
+            ServerInfo("a", "redis", "8", evicts=True, evicted_keys=3),
+            "redis memory",
+            "fail",
+            "maxmemory-policy noeviction",
+        ),
+        (ServerInfo("a", "redis", "8", evicted_keys=3), "redis memory", "warn", "CONFIG RESETSTAT"),
         (ServerInfo("a", "redis", "8", write_errors=("append-only file",)), "redis disk", "fail", "BGREWRITEAOF"),
         (ServerInfo("a", "redis", "8", write_errors=("snapshot",)), "redis disk", "fail", "redis-cli BGSAVE"),
         (ServerInfo("a", "redis", "8", (Danger("x", "y"),)), "redis settings", "warn", "y"),

@@ -23,11 +23,13 @@ from swarmq.errors import LeaseLost, NotFoundError, SchemaError, StoreError, Usa
 from swarmq.models.branch import Exit, Outcome
 from swarmq.models.events import Event, EventType
 from swarmq.store import keys
+from swarmq.store.address import parse_address
 from swarmq.store.codec import check_version, dump, dump_value, load
 from swarmq.store.events import encode
 from swarmq.store.refusals import can_be_mended, passes_soon, refusal
 from swarmq.store.schema import MAX_FIELDS, infer_schema, json_type
 from swarmq.store.script import load_script
+from swarmq.store.server import ask
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(),
@@ -167,3 +169,25 @@ def test_every_key_of_a_swarm_has_its_hash_tag_and_is_swept_at_the_end() -> None
     assert keys.transcript_keys("s", "b") == (
         keys.SWARM("s"), keys.BRANCH("s", "b"), keys.TRANSCRIPT("s", "b"), keys.EVENTS("s"), keys.COUNTERS("s"),
     )  # fmt: skip
+
+
+class Answering:
+    """A gate to a server that says this of itself."""
+
+    address = parse_address("redis://:s3cret@h:1/0")
+
+    def __init__(self, info: bytes) -> None:
+        self.info = info
+
+    async def call(self, *command: str) -> bytes:
+        assert command == ("INFO",)
+        return self.info
+
+
+async def test_a_server_that_loads_its_data_is_told_of_and_not_its_settings() -> None:
+    """It says that it has no append-only file until it has read it."""
+    loading = Answering(b"role:master\r\naof_enabled:0\r\nloading:1\r\nloading_eta_seconds:12\r\n")
+    with pytest.raises(StoreError, match=r"^Redis at redis://h:1/0 starts .* loading its data, for about 12 s more"):
+        await ask(loading)  # type: ignore[arg-type]
+    done = await ask(Answering(b"role:master\r\nredis_version:7.2.4\r\naof_enabled:1\r\nloading:0\r\n"))  # type: ignore[arg-type]
+    assert done.dangers == ()
