@@ -2,6 +2,7 @@
 local LEAST_RATE = 0.02
 local UNCROWDED = 4            -- times what was taken while nobody waited, an endpoint may well take
 local LEAST_STARTS = 5           -- fewer say nothing of a rate
+local FAR_BELOW = 4             -- times what was taken since an earlier refusal, the rate is no longer believed
 local MARGIN = 0.95             -- of the rate that the endpoint took, after a refusal
 local CUT = 0.8                 -- of the calls in flight, after a refusal
 local MAX_TOLD_SECONDS = 600    -- a Retry-After is believed up to here
@@ -47,6 +48,9 @@ local function cut_rate()
   s.sample_starts = 0
   if before > 0 and (seconds < 0.5 or starts < LEAST_STARTS) then  -- too little to go by: the rate was a bit too high
     rate, starts = before, math.max(starts, 20)
+    -- Or far too high, so that calls in flight bounded the starts: as the pauses tell, which are in this figure.
+    local since = NOW - s.series_at
+    if since > 1 and FAR_BELOW * s.taken / since < before then rate = s.taken / since end
   elseif starts < LEAST_STARTS then return end
   s.sample_rate, s.sample_starts, s.sample_refused, s.sample_before = rate, starts, 1, before
   s.sample_since, s.sample_crowded = s.cut_at, s.crowded_at >= s.window_at - window * weight and 1 or 0
@@ -57,12 +61,13 @@ end
 -- nothing new. `by_rate`: 429, where the server counts calls in a time.
 local function refused(t, by_rate, retry_after, jitter)
   local told = math.min(retry_after, MAX_TOLD_SECONDS)
+  if t.start > s.series_at then s.taken = math.max(0, s.taken - 1) end
   if told > 0 then hold(told + jitter * math.min(0.05 * told, 1)) end
   if t.start > s.cut_at + AHEAD_SECONDS then
     s.limit = math.max(1, s.limit * CUT)
     if s.misses == 0 then
       if by_rate then cut_rate() end
-      s.series_at = NOW
+      s.series_at, s.taken = NOW, 0
       -- Where a rate is known, it bounds the calls in flight as well: those of a slow model may soon be many again.
       if s.floor == 0 or not by_rate then s.slow_start = 0 end
     end

@@ -21,9 +21,9 @@ local KEPT_SECONDS = 3600      -- what was learned is forgotten this long after 
 
 local s = {
   limit = INITIAL, slow_start = 1, virtual = 0, hold_until = 0, last_start = 0, slot = 0, token_slot = 0, token_ratio = 1,
-  floor = 0, ceiling = 0, age = 0, plateau = 5, cut_at = 0, crowded_at = 0, sample_starts = 0, series_at = 0, misses = 0,
-  window_at = 0, current = 0, previous = 0, request_rate = 0, request_until = 0, told_tokens = 0, tokens_until = 0,
-  blocked = '', ran_at = NOW, poll_at = 0, kept_at = 0,
+  floor = 0, ceiling = 0, age = 0, plateau = 5, cut_at = 0, crowded_at = 0, sample_starts = 0, series_at = 0, taken = 0,
+  misses = 0, window_at = 0, current = 0, previous = 0, request_rate = 0, request_until = 0, told_tokens = 0,
+  tokens_until = 0, blocked = '', ran_at = NOW, poll_at = 0, kept_at = 0,
 }
 
 local TIMES = {'hold_until', 'last_start', 'slot', 'token_slot', 'cut_at', 'crowded_at', 'series_at', 'window_at',
@@ -108,7 +108,7 @@ local function count_start(at)
     s.previous = at - s.window_at < 2 * window and s.current or 0
     s.window_at, s.current = at, 0
   end
-  s.current = s.current + 1
+  s.current, s.taken = s.current + 1, s.taken + 1
 end
 
 -- When the next call may start, and what it has to wait for.

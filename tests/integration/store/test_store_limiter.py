@@ -142,6 +142,25 @@ async def test_a_429_sets_the_rate_below_what_was_taken(store: Store) -> None:
     assert learned["misses"] == 1
 
 
+@pytest.mark.parametrize(("taken_since", "least", "most"), [(1, 0.45, 0.55), (300, 0.85, 0.95)])
+async def test_a_rate_far_above_what_was_taken_since_the_last_refusal_is_halved(
+    store: Store, taken_since: int, least: float, most: float
+) -> None:
+    """At an endpoint that takes a few calls a minute those in flight bound the starts: a tenth less changes nothing."""
+    permits = await taken(store.limiter, 20)
+    for permit in permits[:10]:
+        await reported(store, permit, OK)
+    for permit in permits[10:]:
+        await reported(store, permit, Report(Verdict.LIMITED))
+    learned = await state(store)
+    before, ago = float(learned["floor"]), await store.now() - 10
+    then = {"series_at": ago, "cut_at": ago, "taken": taken_since, "misses": 0, "hold_until": 0, "current": 0}
+    await store.gate.call("SET", keys.LIMITER[0](ENDPOINT), orjson.dumps(learned | then))
+    [permit] = await taken(store.limiter, 1)
+    await reported(store, permit, Report(Verdict.LIMITED))
+    assert least < float((await state(store))["floor"]) / before < most
+
+
 async def test_retry_after_holds_the_endpoint(store: Store, valkey: Valkey) -> None:
     async with other_process(valkey) as other:
         [permit] = await taken(store.limiter, 1)
