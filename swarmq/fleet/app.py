@@ -31,8 +31,8 @@ RESTORE_SECONDS = 10
 PUBLISH_RETRIES = {"max_retries": 40, "interval_start": 0.05, "interval_step": 0.2, "interval_max": 2.0}
 """About a minute, as for records; what is lost after that is sent again by reconcile."""
 
-RECONNECTS = {"interval_start": 1, "interval_step": 1, "interval_max": 5}
-"""Seconds between the tries to reach a broker that is away. kombu's 2, 4, 6 … 30 are no settings, and half a minute."""
+RECONNECT_SECONDS, MAX_RECONNECT_SECONDS = 1, 5
+"""Between the tries to reach a broker that is away: 1, 2 … 5. kombu's 2, 4, 6 … 30 are no settings, and half a minute."""
 
 _ROUTES = {
     "swarmq.swarm": CONTROL,
@@ -52,10 +52,19 @@ _ROUTES = {
 
 
 class _PromptConnection(Connection):
-    """Is back soon after its broker."""
+    """Is back soon after its broker, where the caller has no intervals of its own."""
 
-    def _ensure_connection(self, *args: Any, **options: Any) -> Any:
-        return super()._ensure_connection(*args, **RECONNECTS | options)  # type: ignore[no-untyped-call]
+    def _ensure_connection(
+        self,
+        errback: Any = None,
+        max_retries: int | None = None,
+        interval_start: float = RECONNECT_SECONDS,
+        interval_step: float = RECONNECT_SECONDS,
+        interval_max: float = MAX_RECONNECT_SECONDS,
+        **options: Any,
+    ) -> Any:
+        intervals = (interval_start, interval_step, interval_max)
+        return super()._ensure_connection(errback, max_retries, *intervals, **options)  # type: ignore[no-untyped-call]
 
 
 class _Messaging(AMQP):  # type: ignore[misc]

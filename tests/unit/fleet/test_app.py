@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from swarmq.errors import EnvironmentFault, UsageError
 from swarmq.fleet.app import CONTROL, celery_url, make_app, require_url
@@ -50,6 +51,17 @@ def test_a_worker_is_back_soon_after_a_long_outage(tmp_path: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         app.connection_for_read().clone().ensure_connection(failed)
     assert waits == [1, 2, 3, 4, 5, 5, 5]
+
+
+def test_a_publication_keeps_its_own_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("kombu.utils.functional.sleep", waits.append)
+    app = make_app(load_settings(), f"unix://{tmp_path}/none.sock")
+    with app.connection_for_write() as connection, pytest.raises(OperationalError):
+        producer = app.amqp.Producer(connection)
+        policy = {"max_retries": 3, "interval_start": 0.25, "interval_step": 0, "interval_max": 0.25}
+        producer.publish({}, routing_key="nobody", retry=True, retry_policy=policy)
+    assert set(waits) == {0.25}
 
 
 @pytest.mark.parametrize("scheme", ["rediss://u:s3cret@h/0?", "sentinels://u:s3cret@h/0?master=m&"])
