@@ -32,7 +32,7 @@ PUBLISH_RETRIES = {"max_retries": 40, "interval_start": 0.05, "interval_step": 0
 """About a minute, as for records; what is lost after that is sent again by reconcile."""
 
 RECONNECT_SECONDS, MAX_RECONNECT_SECONDS = 1, 5
-"""Between the tries to reach a broker that is away: 1, 2 … 5. kombu's 2, 4, 6 … 30 are no settings, and half a minute."""
+"""Between the tries to reach a broker that is away: 1, 2 … 5. kombu's 2, 4 … 30 are no settings, and half a minute."""
 
 _ROUTES = {
     "swarmq.swarm": CONTROL,
@@ -61,10 +61,11 @@ class _PromptConnection(Connection):
         interval_start: float = RECONNECT_SECONDS,
         interval_step: float = RECONNECT_SECONDS,
         interval_max: float = MAX_RECONNECT_SECONDS,
-        **options: Any,
+        *more: Any,
+        **named: Any,
     ) -> Any:
-        intervals = (interval_start, interval_step, interval_max)
-        return super()._ensure_connection(errback, max_retries, *intervals, **options)  # type: ignore[no-untyped-call]
+        given = (errback, max_retries, interval_start, interval_step, interval_max, *more)
+        return super()._ensure_connection(*given, **named)  # type: ignore[no-untyped-call]
 
 
 class _Messaging(AMQP):  # type: ignore[misc]

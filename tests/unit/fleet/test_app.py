@@ -53,14 +53,21 @@ def test_a_worker_is_back_soon_after_a_long_outage(tmp_path: Path, monkeypatch: 
     assert waits == [1, 2, 3, 4, 5, 5, 5]
 
 
-def test_a_publication_keeps_its_own_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publication_whose_connection_was_lost_keeps_its_own_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits: list[float] = []
     monkeypatch.setattr("kombu.utils.functional.sleep", waits.append)
     app = make_app(load_settings(), f"unix://{tmp_path}/none.sock")
-    with app.connection_for_write() as connection, pytest.raises(OperationalError):
-        producer = app.amqp.Producer(connection)
-        policy = {"max_retries": 3, "interval_start": 0.25, "interval_step": 0, "interval_max": 0.25}
-        producer.publish({}, routing_key="nobody", retry=True, retry_policy=policy)
+
+    def lost() -> None:
+        raise ConnectionError("gone")
+
+    policy = {"max_retries": 3, "interval_start": 0.25, "interval_step": 0, "interval_max": 0.25}
+    with app.connection_for_write() as connection:
+        publish = connection.ensure(app.amqp.Producer(connection, auto_declare=False), lost, **policy)
+        with pytest.raises(OperationalError):
+            publish()
     assert set(waits) == {0.25}
 
 
