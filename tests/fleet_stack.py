@@ -193,13 +193,13 @@ def running_fleet(start: bool = True, script: Script | None = None, **variables:
 
 def _stop_all(fleet: FleetStack) -> None:
     try:
-        _stop_workers(fleet)
+        stop_workers(fleet)
     finally:
         fleet.valkey.terminate()
         fleet.valkey.wait(WAIT_SECONDS)
 
 
-def _stop_workers(fleet: FleetStack) -> None:
+def stop_workers(fleet: FleetStack) -> None:
     for process in fleet.processes.values():
         process.terminate()
     for name, process in fleet.processes.items():

@@ -19,7 +19,7 @@ import redis
 from celery import Celery
 from celery.result import AsyncResult
 from chaos_swarm import MATCHES, TASK, script
-from fleet_stack import WAIT_SECONDS, FleetStack, running_fleet, until
+from fleet_stack import WAIT_SECONDS, FleetStack, running_fleet, stop_workers, until
 from processors import ProcessorWaits, Recovery
 from wire import Wire
 
@@ -300,6 +300,7 @@ def chaos_fleet(*, clocks: bool = False) -> Iterator[ChaosFleet]:
         fleet = stack.enter_context(running_fleet(start=False, script=script()))
         wire = Wire(fleet.root / "valkey.sock")
         stack.callback(wire.close)
+        stack.callback(stop_workers, fleet)  # with Redis in reach: without it each waits as long as it may
         password = fleet.url.split(":")[2].split("@")[0]
         fleet.variables |= VARIABLES | {"SWARMQ_REDIS_URL": f"redis://:{password}@127.0.0.1:{wire.port}/0"}
         fleet.variables["SWARMQ_CRASH_FILE"] = str(fleet.root / "trap")
