@@ -6,7 +6,6 @@ nobody claimed, and every task claims its record before it works.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +19,6 @@ from swarmq.workspace.blocking import run_blocking
 
 log = structlog.get_logger()
 
-DELIVER_AGAIN_SECONDS = 1.0
 _PLACEMENTS_KEPT = 1024
 
 
@@ -121,10 +119,10 @@ class Dispatcher:
                 "revoke", lambda: self.app.control.revoke(list(task_ids), terminate=True, signal="SIGTERM")
             )
 
-    async def deliver(self, swarm_id: str, canvas: dict[str, Any]) -> None:
+    async def deliver(self, swarm_id: str, canvas: dict[str, Any]) -> bool:
         """The last message of a producer's task, under its own id: its body returns the value of the swarm.
 
-        Tries until it is sent: the swarm has ended, and reconcile does not look at it any more.
+        False where it could not be sent: who is not told yet stays in the record, and reconcile sees to it.
         """
         options = {key: canvas[key] for key in ("chord", "group_id", "group_index", "root_id", "parent_id")}
         publish = partial(
@@ -137,8 +135,7 @@ class Dispatcher:
             argsrepr=f"({swarm_id})",
             **options,
         )
-        while not await self._publish("deliver", publish):
-            await asyncio.sleep(DELIVER_AGAIN_SECONDS)
+        return await self._publish("deliver", publish)
 
 
 def canvas_of(request: Any) -> dict[str, Any]:

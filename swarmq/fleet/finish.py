@@ -47,7 +47,8 @@ async def finish_swarm(runtime: Runtime, swarm_id: str) -> None:
         while record.canvases:  # others may come while these are told (idempotency key)
             for canvas in record.canvases:
                 reached(CrashPoint.VALUE_SENT)
-                await runtime.dispatch.deliver(swarm_id, canvas)
+                if not await runtime.dispatch.deliver(swarm_id, canvas):
+                    return  # reconcile sends this message again until all are told
                 await store.swarms.told(swarm_id, canvas["task_id"])
             record = await store.swarms.load(swarm_id)
         await _clean(runtime, record)

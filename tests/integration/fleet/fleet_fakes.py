@@ -18,10 +18,11 @@ class Sent:
     def __init__(self) -> None:
         self.messages: list[tuple[Any, ...]] = []
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[None]]:
-        async def send(*args: Any, **_: Any) -> None:
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[bool]]:
+        async def send(*args: Any, **_: Any) -> bool:
             if name not in ("branches", "terminate") or args[-1]:
                 self.messages.append((name, *args))
+            return True
 
         return send
 

@@ -13,7 +13,6 @@ from kombu.exceptions import OperationalError
 
 from swarmq.client import AsyncSwarmHandle
 from swarmq.errors import DiskFullError, LeaseLost, StoreError
-from swarmq.fleet import dispatch as dispatch_module
 from swarmq.fleet import finish as finish_module
 from swarmq.fleet import planning as planning_module
 from swarmq.fleet.accept import Submission, accept
@@ -51,9 +50,10 @@ class Sent:
     def __init__(self) -> None:
         self.messages: list[tuple[Any, ...]] = []
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[None]]:
-        async def send(*args: Any, **_: Any) -> None:
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[bool]]:
+        async def send(*args: Any, **_: Any) -> bool:
             self.messages.append((name, *args))
+            return True
 
         return send
 
@@ -290,10 +290,10 @@ async def test_who_dies_while_telling_producers_leaves_those_that_are_not_told(
         await runtime.store.swarms.add_canvas(SWARM, canvas(name))
     deliver = sent(runtime).deliver
 
-    async def dies(swarm_id: str, wanted: dict[str, Any]) -> None:
+    async def dies(swarm_id: str, wanted: dict[str, Any]) -> bool:
         if told(runtime):
             raise ConnectionError("gone")
-        await deliver(swarm_id, wanted)
+        return await deliver(swarm_id, wanted)
 
     monkeypatch.setattr(sent(runtime), "deliver", dies)
     with pytest.raises(ConnectionError):
@@ -365,8 +365,9 @@ async def test_a_synthesis_without_a_key_does_not_keep_the_swarm_from_ending(run
     assert "the synthesis failed" in (error or "")
 
 
-async def test_the_last_message_to_a_producer_is_sent_until_redis_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch_module, "DELIVER_AGAIN_SECONDS", 0.0)
+async def test_a_producer_whose_message_redis_does_not_take_is_told_by_the_next_one(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tries: list[str] = []
 
     class Task:
@@ -378,7 +379,12 @@ async def test_the_last_message_to_a_producer_is_sent_until_redis_takes_it(monke
     class App:
         tasks = {"swarmq.deliver": Task()}  # noqa: RUF012
 
-    await Dispatcher(App()).deliver(SWARM, canvas("waiting"))
+    monkeypatch.setattr(sent(runtime), "deliver", Dispatcher(App()).deliver, raising=False)
+    await submitted(runtime.store)
+    await runtime.store.swarms.add_canvas(SWARM, canvas("waiting"))
+    for untold in ([SWARM], [SWARM], []):
+        await finish_swarm(runtime, SWARM)
+        assert await runtime.store.swarms.active() == untold  # reconcile looks at those
     assert tries == ["waiting"] * 3
 
 
