@@ -130,9 +130,9 @@ async def _collect_orphan(directory: Path, settings: Settings, patience_seconds:
 
 
 async def _collect(
-    directory: Path, record: SwarmRecord, settings: Settings, named: frozenset[str], age: float, dry_run: bool
+    directory: Path, record: SwarmRecord, settings: Settings, named: frozenset[str], age_seconds: float, dry_run: bool
 ) -> list[str]:
-    """``named`` are the worktrees that are kept for ``keep_failed_hours``; ``age`` is that of its end, in seconds."""
+    """``named`` are the worktrees that are kept for ``keep_failed_hours``; ``age_seconds`` go from its end."""
     if not record.state.final:
         return []
     options, spec = record.spec.options, record.spec
@@ -141,13 +141,13 @@ async def _collect(
         if spec.repo is not None and spec.base_commit is not None
         else None
     )
-    if age > options.keep_days * DAY_SECONDS:
+    if age_seconds > options.keep_days * DAY_SECONDS:
         if not dry_run:
             if repository is not None:
                 await repository.remove()
             await run_blocking(remove_tree, directory)
         return [f"{directory}: ended more than {options.keep_days:g} days ago"]
-    kept = named if age < options.keep_failed_hours * HOUR_SECONDS else ()
+    kept = named if age_seconds < options.keep_failed_hours * HOUR_SECONDS else ()
     worktrees = await run_blocking(_subdirectories, directory / "worktrees")
     doomed = [path for path in worktrees if path.name not in kept]
     if not doomed or repository is None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import structlog
 
 from swarmq.errors import StoreError
@@ -69,11 +70,7 @@ def forget_earlier(settings: Settings) -> None:
 def _is_of_the_dead(path: Path) -> bool:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         about = orjson.loads(path.read_bytes())
-        if about["host"] == socket.gethostname():
-            try:
-                os.kill(int(about["pid"]), 0)
-            except ProcessLookupError:
-                return True
+        return about["host"] == socket.gethostname() and not psutil.pid_exists(int(about["pid"]))
     return False
 
 
